@@ -1,0 +1,192 @@
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Version of the schedule format that this crate writes.
+///
+/// History: 1.0, the first.
+pub const FORMAT: Format = Format { major: 1, minor: 0 };
+
+/// A format version. A reader refuses only a newer major; a newer minor adds columns or keys it may ignore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Format {
+    /// Breaking changes.
+    pub major: u32,
+    /// Additions.
+    pub minor: u32,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// File metadata: one JSON document under the Parquet key [`crate::format::META_KEY`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Version of the format.
+    pub format: Format,
+    /// Tool and version that wrote the file.
+    pub tool: String,
+    /// Name of the workload or capture.
+    pub name: String,
+    /// Seed of every draw.
+    pub seed: u64,
+    /// The effective workload: after `--rate`, `--users`, `--seed`. The population is rebuilt from it.
+    pub workload: serde_json::Value,
+    /// SHA-256 (hex) of every table the workload reads, by path.
+    #[serde(default)]
+    pub tables: BTreeMap<String, String>,
+    /// Actions, by the index in column `action`.
+    pub actions: Vec<Action>,
+    /// Answer rules, by the index in column `expect`.
+    pub answers: Vec<AnswerRule>,
+    /// JetStream streams whose consumers are the target's backlog.
+    #[serde(default)]
+    pub streams: Vec<String>,
+    /// Default SLO lines of the workload.
+    #[serde(default)]
+    pub slo: Vec<String>,
+    /// SHA-256 (hex) of what seeding depends on; a store seeded otherwise is refused.
+    pub fingerprint: String,
+    /// Number of rows.
+    pub rows: i64,
+    /// Length of one lap, ns.
+    pub duration_ns: i64,
+    /// rows ÷ duration, operations per second.
+    pub nominal_rate_per_sec: f64,
+    /// Most operations in any whole second.
+    pub peak_rate_per_sec: f64,
+    /// For captures: what was lost while recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub losses: Option<serde_json::Value>,
+}
+
+/// A kind of operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Action {
+    /// `send`, `mark_read`, …
+    pub name: String,
+    /// What carries it; `nats` is the only one so far.
+    pub transport: String,
+    /// Indexes into the answer table: what an op of this action may cause.
+    pub answers: Vec<u8>,
+    /// An answer after `intended + timeout` is late; none at all is missing. Nanoseconds.
+    pub timeout_ns: i64,
+    /// Refuses to loop.
+    #[serde(default)]
+    pub once: bool,
+}
+
+/// Whether an answer comes to the sender or to everyone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswerKind {
+    /// To the sender: a NATS reply, a PubAck, a job result.
+    Reply,
+    /// Fan-out, one copy per recipient.
+    Broadcast,
+}
+
+/// How to find the op that an answer belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Whose {
+    /// `inbox`: the reply inbox of the op.
+    Inbox,
+    /// `token:n`: an id in the n-th subject token, from 0; negative counts from the end.
+    Token(i32),
+    /// `json:/pointer`: an id at a JSON pointer of the payload.
+    Json(String),
+    /// `header:name`: an id in a header.
+    Header(String),
+}
+
+impl TryFrom<String> for Whose {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let bad = || format!("`{text}` is none of inbox, token:N, json:/POINTER, header:NAME");
+        if text == "inbox" {
+            return Ok(Whose::Inbox);
+        }
+        match text.split_once(':').ok_or_else(bad)? {
+            ("token", n) => n.parse().map(Whose::Token).map_err(|_| bad()),
+            ("json", p) if p.starts_with('/') => Ok(Whose::Json(p.to_owned())),
+            ("header", h) if !h.is_empty() => Ok(Whose::Header(h.to_owned())),
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl From<Whose> for String {
+    fn from(whose: Whose) -> String {
+        match whose {
+            Whose::Inbox => "inbox".into(),
+            Whose::Token(n) => format!("token:{n}"),
+            Whose::Json(p) => format!("json:{p}"),
+            Whose::Header(h) => format!("header:{h}"),
+        }
+    }
+}
+
+/// Where an answer appears, whose it is, and what makes it an error.
+///
+/// ```
+/// let rule: schedule::AnswerRule = serde_json::from_str(r#"{
+///   "name": "reply", "kind": "reply", "on": ["chat.user.*.response.>"], "whose": "token:-1",
+///   "when": "!/operation", "error": "/error", "code": ["/reason", "/code"]
+/// }"#).unwrap();
+/// assert_eq!(rule.whose, schedule::Whose::Token(-1));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerRule {
+    /// `reply`, `broadcast`, … : the second half of the series name.
+    pub name: String,
+    /// To the sender or to everyone.
+    #[serde(default = "reply")]
+    pub kind: AnswerKind,
+    /// Subjects to subscribe; empty when it comes to the op's inbox.
+    #[serde(default)]
+    pub on: Vec<String>,
+    /// Whose it is.
+    pub whose: Whose,
+    /// The rule applies only if this JSON pointer exists (`/operation`) or does not (`!/operation`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// Per subject of `on`: the subject token (`token:2`) that names the recipient of a copy.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub recipients: BTreeMap<String, String>,
+    /// JSON pointer: present, and neither null nor "", makes it an error …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// … whose class is the first of these pointers that exists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub code: Vec<String>,
+    /// JSON pointer that is `true` where the target says it had this already (a PubAck's `/duplicate`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate: Option<String>,
+}
+
+fn reply() -> AnswerKind {
+    AnswerKind::Reply
+}
+
+impl Meta {
+    /// Whether ops of this action are published with a reply inbox.
+    pub fn wants_inbox(&self, action: u16) -> bool {
+        self.actions[usize::from(action)].answers.iter().any(|&a| self.answers[usize::from(a)].whose == Whose::Inbox)
+    }
+
+    /// Longest timeout of any action, ns.
+    pub fn longest_timeout_ns(&self) -> i64 {
+        self.actions.iter().map(|a| a.timeout_ns).max().unwrap_or(0)
+    }
+
+    /// Name of a series, `send/reply`.
+    pub fn series_name(&self, action: u16, answer: u8) -> String {
+        format!("{}/{}", self.actions[usize::from(action)].name, self.answers[usize::from(answer)].name)
+    }
+}
