@@ -1,0 +1,286 @@
+//! The logs, each defined once: row type, column names, types, units.
+
+use crate::cell::{Cell, Expected};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use std::sync::Arc;
+
+/// A log: a row type with its columns.
+pub trait Table: Sized + Send + 'static {
+    /// First part of its file names.
+    const NAME: &'static str;
+    /// Whether it has an `op` column to find rows by.
+    const HAS_OP: bool;
+    /// Rows under construction.
+    type Builder: Default + Send;
+    /// Typed columns of a decoded batch.
+    type Columns: Send;
+    /// Its Arrow schema.
+    fn schema() -> SchemaRef;
+    /// Adds a row.
+    fn append(self, builder: &mut Self::Builder);
+    /// Takes the rows added.
+    fn take(builder: &mut Self::Builder) -> RecordBatch;
+    /// The columns of a batch by name; unknown ones are ignored.
+    ///
+    /// # Errors
+    /// The name of the column that is missing or has another type.
+    fn columns(batch: &RecordBatch) -> Result<Self::Columns, String>;
+}
+
+macro_rules! table {
+    ($(#[$doc:meta])* $row:ident, $columns:ident, $builder:ident, $name:literal, has_op: $has_op:literal {
+        $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
+    }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $row { $($(#[$field_doc])* pub $field: $type,)* }
+
+        #[doc = concat!("Columns of a batch of [`", stringify!($row), "`].")]
+        pub struct $columns { $($(#[$field_doc])* pub $field: <$type as Cell>::Array,)* }
+
+        #[doc(hidden)]
+        #[derive(Default)]
+        pub struct $builder { $($field: <$type as Cell>::Builder,)* }
+
+        impl $columns {
+            /// Row `i`.
+            pub fn row(&self, i: usize) -> $row {
+                $row { $($field: <$type as Cell>::get(&self.$field, i),)* }
+            }
+        }
+
+        impl Table for $row {
+            const NAME: &'static str = $name;
+            const HAS_OP: bool = $has_op;
+            type Builder = $builder;
+            type Columns = $columns;
+            fn schema() -> SchemaRef {
+                Arc::new(Schema::new(vec![$(Field::new(stringify!($field), <$type as Cell>::data_type(), <$type as Cell>::NULLABLE),)*]))
+            }
+            fn append(self, builder: &mut $builder) {
+                $(self.$field.append(&mut builder.$field);)*
+            }
+            fn take(builder: &mut $builder) -> RecordBatch {
+                let columns: Vec<ArrayRef> = vec![$(<$type as Cell>::finish(&mut builder.$field),)*];
+                RecordBatch::try_new(Self::schema(), columns).expect("columns follow the schema")
+            }
+            fn columns(batch: &RecordBatch) -> Result<$columns, String> {
+                Ok($columns {
+                    $($field: batch.column_by_name(stringify!($field)).and_then(<$type as Cell>::column).ok_or(stringify!($field))?,)*
+                })
+            }
+        }
+    };
+}
+
+table! {
+    /// One operation, sent or not.
+    Sent, SentColumns, SentBuilder, "sends", has_op: true {
+        /// Row of the schedule, plus lap × rows.
+        op: i64,
+        /// Index into the action table.
+        action: u16,
+        /// A dimension to report by.
+        bucket: Option<Arc<str>>,
+        /// Who sends.
+        session: u32,
+        /// Index into the manifest's connections.
+        connection: u16,
+        /// When it was due.
+        intended_ns: i64,
+        /// When it was handed to the kernel; null if it was not.
+        sent_ns: Option<i64>,
+        /// Frame size.
+        bytes: u32,
+        /// [`Outcome`].
+        outcome: u8,
+        /// [`Flags`].
+        flags: u16,
+        /// Answers that should come in this run.
+        expected: Expected,
+    }
+}
+
+table! {
+    /// An answer to the sender.
+    Reply, ReplyColumns, ReplyBuilder, "replies", has_op: true {
+        /// Whose it is.
+        op: i64,
+        /// Index into the answer table.
+        answer: u8,
+        /// When it was read from the socket.
+        received_ns: i64,
+        /// Index into the manifest's connections.
+        connection: u16,
+        /// [`Status`].
+        status: u8,
+        /// Class of an error.
+        code: Option<Arc<str>>,
+        /// Payload size.
+        bytes: u32,
+    }
+}
+
+table! {
+    /// One copy of a fan-out.
+    Broadcast, BroadcastColumns, BroadcastBuilder, "broadcasts", has_op: true {
+        /// Whose it is.
+        op: i64,
+        /// Index into the answer table.
+        answer: u8,
+        /// When it was read from the socket.
+        received_ns: i64,
+        /// Index into the manifest's connections.
+        connection: u16,
+        /// [`Status`].
+        status: u8,
+        /// Class of an error.
+        code: Option<Arc<str>>,
+        /// Payload size.
+        bytes: u32,
+        /// XXH3-64 of the subject token that names who it was for; 0 where a subject serves all.
+        recipient: u64,
+    }
+}
+
+table! {
+    /// Something that happened to the run.
+    Event, EventColumns, EventBuilder, "events", has_op: false {
+        /// When.
+        t_ns: i64,
+        /// [`EventKind`], by its name in snake case.
+        kind: Arc<str>,
+        /// Index into the manifest's connections; 65535 where none is meant.
+        connection: u16,
+        /// What the kind says it is.
+        value: i64,
+        /// Detail.
+        text: Option<Arc<str>>,
+    }
+}
+
+table! {
+    /// A sample of a number.
+    Metric, MetricColumns, MetricBuilder, "metrics", has_op: false {
+        /// When.
+        t_ns: i64,
+        /// `consumer:STREAM/DURABLE`, `self`, `thread:pacer`, `host`.
+        source: Arc<str>,
+        /// `pending`, `ack_pending`, `redelivered`, `cpu`, `rss_bytes`.
+        metric: Arc<str>,
+        /// Its value; `cpu` is in cores.
+        value: f64,
+    }
+}
+
+/// What became of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Outcome {
+    /// Handed to the kernel.
+    Sent = 0,
+    /// The run ended before it was due.
+    Cancelled = 1,
+    /// The connection was down and the policy is to skip.
+    Disconnected = 2,
+    /// The outbox of its connection was full.
+    Overflow = 3,
+    /// Larger than the server takes.
+    TooLarge = 4,
+}
+
+impl Outcome {
+    /// Its name.
+    pub fn name(code: u8) -> &'static str {
+        ["sent", "cancelled", "disconnected", "overflow", "too_large"].get(usize::from(code)).unwrap_or(&"unknown")
+    }
+}
+
+/// Bits of [`Sent::flags`]: why an op was late.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flags(pub u16);
+
+impl Flags {
+    /// The socket took no more.
+    pub const SOCKET_FULL: u16 = 1;
+    /// The connection was down when it was due.
+    pub const DISCONNECTED: u16 = 2;
+    /// Its frame was not ready.
+    pub const LOADER_LATE: u16 = 4;
+    /// The pacer's thread was not run in time.
+    pub const WOKE_LATE: u16 = 8;
+}
+
+/// Status of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// As it should be.
+    Ok = 0,
+    /// The target says it failed.
+    Error = 1,
+    /// The target says that it had this op already.
+    Duplicate = 2,
+}
+
+/// Kinds of [`Event`]s and what their `value` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// All logs are on file up to this time. Value: the same time.
+    Flushed,
+    /// A connection was lost. Value: time of the last send that the server confirmed.
+    Lost,
+    /// A connection is up again and its subscriptions are confirmed. Value: when it was lost.
+    Up,
+    /// The server said `-ERR`. Text: its words.
+    ServerError,
+    /// Answers that no rule or id of ours explains. Value: how many so far.
+    Foreign,
+    /// Records dropped because a buffer was full. Value: how many so far.
+    Dropped,
+    /// The wall clock jumped against the monotonic one. Value: by how much, ns.
+    ClockStep,
+    /// The first answer of an error class. Text: class and the beginning of the body.
+    FirstError,
+    /// A signal asked for the end. Value: how often.
+    Interrupted,
+    /// The last op was sent. Value: 0.
+    SendingDone,
+    /// The drain ended. Text: why.
+    Drained,
+    /// Something worth knowing. Text: what.
+    Note,
+}
+
+impl EventKind {
+    /// Its name in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            EventKind::Flushed => "flushed",
+            EventKind::Lost => "lost",
+            EventKind::Up => "up",
+            EventKind::ServerError => "server_error",
+            EventKind::Foreign => "foreign",
+            EventKind::Dropped => "dropped",
+            EventKind::ClockStep => "clock_step",
+            EventKind::FirstError => "first_error",
+            EventKind::Interrupted => "interrupted",
+            EventKind::SendingDone => "sending_done",
+            EventKind::Drained => "drained",
+            EventKind::Note => "note",
+        }
+    }
+}
+
+impl Event {
+    /// An event of no particular connection.
+    pub fn new(t_ns: i64, kind: EventKind, value: i64, text: Option<&str>) -> Event {
+        Event { t_ns, kind: kind.name().into(), connection: u16::MAX, value, text: text.map(Into::into) }
+    }
+
+    /// An event of one connection.
+    pub fn of(connection: u16, t_ns: i64, kind: EventKind, value: i64, text: Option<&str>) -> Event {
+        Event { connection, ..Event::new(t_ns, kind, value, text) }
+    }
+}
