@@ -1,0 +1,221 @@
+use crate::chance;
+use schedule::units;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How a stand-in behaves.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Site id in subjects and stream names.
+    pub site: String,
+    /// Seed of service times and faults.
+    pub seed: u64,
+    /// Rooms with more members take messages from owners only.
+    pub large_room_threshold: usize,
+    /// Settings of the stages, by [`StageName`] as index.
+    pub stages: [StageConfig; 4],
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// A JSON line for every fault injected.
+    pub ledger: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            site: "site-local".into(),
+            seed: 42,
+            large_room_threshold: 500,
+            stages: [StageConfig { concurrency: 100, service: ServiceTime::None }; 4],
+            faults: Vec::new(),
+            ledger: None,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn stage(&self, name: StageName) -> &StageConfig {
+        &self.stages[name as usize]
+    }
+
+    /// The faults of one kind that befall a message.
+    pub(crate) fn strikes(&self, kind: FaultKind, sequence: u64) -> Option<&Fault> {
+        self.faults.iter().find(|f| f.kind == kind && f.stall.is_none() && chance::unit(self.seed, sequence, kind.name()) <= f.probability)
+    }
+}
+
+/// The stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageName {
+    /// Checks, replies, publishes canonical messages.
+    Gatekeeper = 0,
+    /// Stores.
+    MessageWorker = 1,
+    /// Fans out.
+    BroadcastWorker = 2,
+    /// Pushes.
+    NotificationWorker = 3,
+}
+
+impl StageName {
+    const ALL: [StageName; 4] = [StageName::Gatekeeper, StageName::MessageWorker, StageName::BroadcastWorker, StageName::NotificationWorker];
+
+    /// The name of its durable.
+    pub fn durable(self) -> &'static str {
+        ["message-gatekeeper", "message-worker", "broadcast-worker", "notification-worker"][self as usize]
+    }
+}
+
+impl FromStr for StageName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<StageName, String> {
+        let fits = |s: &StageName| s.durable() == text || s.durable().strip_prefix("message-") == Some(text) && *s == StageName::Gatekeeper;
+        let names = || StageName::ALL.map(StageName::durable).join(", ");
+        StageName::ALL.into_iter().find(fits).ok_or_else(|| format!("`{text}` is no stage; there are {}", names()))
+    }
+}
+
+/// Settings of a stage.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StageConfig {
+    /// Messages handled at a time.
+    pub concurrency: usize,
+    /// Time each takes.
+    pub service: ServiceTime,
+}
+
+/// Distribution of a service time.
+///
+/// ```
+/// let exponential: standin::ServiceTime = "exp:2ms".parse().unwrap();
+/// assert!("lognormal:2ms".parse::<standin::ServiceTime>().is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ServiceTime {
+    /// As fast as it can.
+    None,
+    /// `2ms`
+    Constant(Duration),
+    /// `exp:2ms`: exponential with this mean.
+    Exponential(Duration),
+    /// `lognormal:2ms:0.5`: with this median and sigma.
+    Lognormal(Duration, f64),
+}
+
+impl FromStr for ServiceTime {
+    type Err = String;
+    fn from_str(text: &str) -> Result<ServiceTime, String> {
+        let time = |text: &str| units::parse_duration_ns(text).map(|ns| Duration::from_nanos(ns as u64));
+        match text.split(':').collect::<Vec<_>>()[..] {
+            ["none"] => Ok(ServiceTime::None),
+            ["exp", mean] => Ok(ServiceTime::Exponential(time(mean)?)),
+            ["lognormal", median, sigma] => {
+                let sigma = sigma.parse().map_err(|_| format!("`{sigma}` is not a sigma"))?;
+                Ok(ServiceTime::Lognormal(time(median)?, sigma))
+            }
+            [constant] => Ok(ServiceTime::Constant(time(constant)?)),
+            _ => Err(format!("`{text}` is not a service time; write 2ms, exp:2ms or lognormal:2ms:0.5")),
+        }
+    }
+}
+
+impl ServiceTime {
+    /// The time that the message with this stream sequence takes in a stage.
+    pub(crate) fn draw(self, seed: u64, sequence: u64, stage: StageName) -> Duration {
+        let unit = |purpose: &str| chance::unit(seed, sequence, &format!("{} {purpose}", stage.durable()));
+        match self {
+            ServiceTime::None => Duration::ZERO,
+            ServiceTime::Constant(time) => time,
+            ServiceTime::Exponential(mean) => mean.mul_f64(-libm::log(unit("u"))),
+            ServiceTime::Lognormal(median, sigma) => {
+                // Box-Muller.
+                let normal = libm::sqrt(-2.0 * libm::log(unit("u"))) * libm::cos(2.0 * std::f64::consts::PI * unit("v"));
+                median.mul_f64(libm::exp(sigma * normal))
+            }
+        }
+    }
+}
+
+/// Kinds of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The gatekeeper swallows the message: no reply, no broadcast.
+    Drop,
+    /// The gatekeeper replies an error.
+    ErrorReply,
+    /// The reply comes later.
+    LateReply,
+    /// Nothing is broadcast.
+    MissingBroadcast,
+    /// Everything is broadcast twice.
+    DuplicateBroadcast,
+    /// The broadcast comes later, after those of newer messages.
+    Reorder,
+    /// A stage stands still.
+    Stall,
+}
+
+impl FaultKind {
+    const ALL: [FaultKind; 7] = [
+        FaultKind::Drop,
+        FaultKind::ErrorReply,
+        FaultKind::LateReply,
+        FaultKind::MissingBroadcast,
+        FaultKind::DuplicateBroadcast,
+        FaultKind::Reorder,
+        FaultKind::Stall,
+    ];
+
+    /// Its name in flags and in the ledger.
+    pub fn name(self) -> &'static str {
+        ["drop", "error_reply", "late_reply", "missing_broadcast", "duplicate_broadcast", "reorder", "stall"][self as usize]
+    }
+}
+
+/// Something that goes wrong.
+///
+/// `drop=0.01`, `error_reply=1%`, `late_reply=0.01:2s`, `reorder=0.01:300ms`, `stall=broadcast-worker:5s:2s` (5 s after the
+/// stage's first message, for 2 s).
+///
+/// ```
+/// let fault: standin::Fault = "late_reply=1%:2s".parse().unwrap();
+/// assert_eq!(fault.probability, 0.01);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fault {
+    /// What.
+    pub kind: FaultKind,
+    /// To which share of the messages.
+    pub probability: f64,
+    /// By how much, for late replies and reorders.
+    pub delay: Duration,
+    /// For stalls: which stage, when after its first message, for how long.
+    pub stall: Option<(StageName, Duration, Duration)>,
+}
+
+impl FromStr for Fault {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Fault, String> {
+        let bad = || {
+            let kinds = FaultKind::ALL.map(FaultKind::name).join(", ");
+            format!("`{text}` is not a fault; write drop=1%, late_reply=1%:2s or stall=broadcast-worker:5s:2s; there are {kinds}")
+        };
+        let time = |text: &str| units::parse_duration_ns(text).map(|ns| Duration::from_nanos(ns as u64));
+        let (name, value) = text.split_once('=').ok_or_else(bad)?;
+        let kind = FaultKind::ALL.into_iter().find(|k| k.name() == name).ok_or_else(bad)?;
+        let mut fault = Fault { kind, probability: 1.0, delay: Duration::ZERO, stall: None };
+        match (kind, &value.split(':').collect::<Vec<_>>()[..]) {
+            (FaultKind::Stall, [stage, at, length]) => fault.stall = Some((stage.parse()?, time(at)?, time(length)?)),
+            (FaultKind::LateReply | FaultKind::Reorder, [probability, delay]) => {
+                fault.probability = units::parse_fraction(probability)?;
+                fault.delay = time(delay)?;
+            }
+            (FaultKind::Drop | FaultKind::ErrorReply | FaultKind::MissingBroadcast | FaultKind::DuplicateBroadcast, [probability]) => {
+                fault.probability = units::parse_fraction(probability)?;
+            }
+            _ => return Err(bad()),
+        }
+        Ok(fault)
+    }
+}

@@ -1,0 +1,80 @@
+use fixtures::{Chat, RoomKind};
+use std::collections::HashMap;
+
+/// Who is in which room: what the services look up in their store.
+#[derive(Debug, Default)]
+pub struct Directory {
+    rooms: HashMap<String, RoomInfo>,
+    users_by_id: HashMap<String, (String, String)>,
+}
+
+/// A room and its members.
+#[derive(Debug, Clone)]
+pub struct RoomInfo {
+    /// Name.
+    pub name: String,
+    /// Kind.
+    pub kind: RoomKind,
+    /// Members by account.
+    pub members: HashMap<String, Member>,
+}
+
+/// A member of a room.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Id of the user.
+    pub user_id: String,
+    /// Display name.
+    pub display_name: String,
+    /// Whether the large-room rule does not apply.
+    pub privileged: bool,
+}
+
+impl Directory {
+    /// From a population.
+    pub fn from_chat(chat: &Chat) -> Directory {
+        let mut directory = Directory::default();
+        let display = |user: &fixtures::User| format!("{} {}", user.eng_name, user.chinese_name);
+        for user in &chat.users {
+            directory.add_user(&user.id, &user.account, &display(user));
+        }
+        for room in &chat.rooms {
+            directory.add_room(&room.id, &room.name, room.kind);
+            for (i, &member) in room.members.iter().enumerate() {
+                directory.add_member(&room.id, &chat.users[member as usize].id, i == 0);
+            }
+        }
+        directory
+    }
+
+    /// Adds a user.
+    pub fn add_user(&mut self, id: &str, account: &str, display_name: &str) {
+        self.users_by_id.insert(id.to_owned(), (account.to_owned(), display_name.to_owned()));
+    }
+
+    /// Adds a room without members.
+    pub fn add_room(&mut self, id: &str, name: &str, kind: RoomKind) {
+        self.rooms.insert(id.to_owned(), RoomInfo { name: name.to_owned(), kind, members: HashMap::new() });
+    }
+
+    /// Adds a known user to a known room; anything else is ignored, as a dangling subscription would be.
+    pub fn add_member(&mut self, room: &str, user_id: &str, privileged: bool) {
+        if let (Some(room), Some((account, display_name))) = (self.rooms.get_mut(room), self.users_by_id.get(user_id)) {
+            let member = Member { user_id: user_id.to_owned(), display_name: display_name.clone(), privileged };
+            room.members.insert(account.clone(), member);
+        }
+    }
+
+    pub(crate) fn room(&self, id: &str) -> Option<&RoomInfo> {
+        self.rooms.get(id)
+    }
+
+    pub(crate) fn knows_user(&self, id: &str) -> bool {
+        self.users_by_id.contains_key(id)
+    }
+
+    /// Number of rooms and of users.
+    pub fn size(&self) -> (usize, usize) {
+        (self.rooms.len(), self.users_by_id.len())
+    }
+}

@@ -1,0 +1,105 @@
+use crate::config::{FaultKind, StageName};
+use crate::{Error, Shared};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::{AckKind, Message};
+use futures::StreamExt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// What a handler wants done with a message.
+pub(crate) enum Done {
+    Ack,
+    /// Deliver it again.
+    Nak,
+}
+
+/// Consumes the stage's stream with its durable, `concurrency` messages at a time.
+pub(crate) async fn spawn<F, H>(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, name: StageName, handle: H) -> Result<(), Error>
+where
+    H: Fn(Arc<Shared>, Delivery) -> F + Send + Sync + 'static,
+    F: Future<Output = Done> + Send,
+{
+    let failed = |why: String| Error::JetStream { what: format!("consumer {}", name.durable()), why };
+    let consumer = consumer(shared, name).await.map_err(failed)?;
+    let concurrency = shared.config.stage(name).concurrency;
+    let batch = consumer.stream().max_messages_per_batch(2 * concurrency).messages().await;
+    let messages = batch.map_err(|e| Error::JetStream { what: format!("consumer {}", name.durable()), why: e.to_string() })?;
+    let shared = shared.clone();
+    tasks.spawn(async move {
+        let first = OnceCell::new();
+        let work = messages.for_each_concurrent(concurrency, |message| {
+            let (shared, handle, first) = (shared.clone(), &handle, &first);
+            async move {
+                // A failed pull is asked again by the stream itself.
+                let Ok(message) = message else { return };
+                let Some(delivery) = Delivery::new(message) else { return };
+                let started = *first.get_or_init(|| async { Instant::now() }).await;
+                stand_still(&shared, name, started).await;
+                tokio::time::sleep(shared.config.stage(name).service.draw(shared.config.seed, delivery.sequence, name)).await;
+                let message = delivery.message.clone();
+                let ack = match handle(shared, delivery).await {
+                    Done::Ack => AckKind::Ack,
+                    Done::Nak => AckKind::Nak(None),
+                };
+                // An ack that is lost leads to a redelivery, which is the store's business.
+                let _ = message.ack_with(ack).await;
+            }
+        });
+        work.await;
+    });
+    Ok(())
+}
+
+async fn stand_still(shared: &Shared, name: StageName, started: Instant) {
+    for (stage, at, length) in shared.config.faults.iter().filter_map(|f| f.stall) {
+        let (from, until) = (started + at, started + at + length);
+        if stage == name && (from..until).contains(&Instant::now()) {
+            tokio::time::sleep_until(until).await;
+            shared.ledger.record(FaultKind::Stall, name, 0, "");
+        }
+    }
+}
+
+async fn consumer(shared: &Shared, name: StageName) -> Result<PullConsumer, String> {
+    let site = &shared.config.site;
+    let (stream, filter) = match name {
+        StageName::Gatekeeper => (format!("MESSAGES_{site}"), String::new()),
+        StageName::BroadcastWorker => (format!("MESSAGES_CANONICAL_{site}"), String::new()),
+        StageName::MessageWorker | StageName::NotificationWorker => {
+            (format!("MESSAGES_CANONICAL_{site}"), format!("chat.msg.canonical.{site}.created"))
+        }
+    };
+    let config = pull::Config {
+        durable_name: Some(name.durable().into()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: Duration::from_secs(30),
+        max_deliver: 5,
+        max_waiting: 512,
+        max_ack_pending: 1000,
+        filter_subject: filter,
+        ..Default::default()
+    };
+    let stream = shared.jetstream.get_stream(stream).await.map_err(|e| e.to_string())?;
+    stream.create_consumer(config).await.map_err(|e| e.to_string())
+}
+
+/// A message with its place in the stream.
+pub(crate) struct Delivery {
+    pub message: Message,
+    pub sequence: u64,
+    /// 1 for the first delivery.
+    pub attempt: i64,
+}
+
+impl Delivery {
+    fn new(message: Message) -> Option<Delivery> {
+        let info = message.info().ok()?;
+        let (sequence, attempt) = (info.stream_sequence, info.delivered);
+        Some(Delivery { message, sequence, attempt })
+    }
+}
