@@ -1,1 +1,37 @@
-//! stub
+//! The engine: sends a schedule open-loop and logs everything, deciding nothing.
+//!
+//! ```text
+//! schedule ─ loader ─► frames ─ pacer ─► sockets ─► target          monitor: backlog, own CPU, once a second
+//!                                 │                   │
+//!                                 ▼                   ▼
+//!                              sends ──► logger ◄── answers ◄─ receiver
+//! ```
+//!
+//! * The **loader** reads row groups ahead and turns rows into frames that need no more work.
+//! * The **pacer** sleeps to absolute times and writes what is due. It blocks on nothing but the clock and the socket.
+//! * The **receiver** stamps, parses, decodes the op from the id, and hands the record on. It correlates nothing.
+//! * The **logger** writes the run folder.
+//!
+//! What is due is decided by the pure function [`pacer::step`]; what a message means, by [`decode::Decoder`].
+//! `clock.rs` is the only file that reads a clock, `os.rs` the only one with unsafe code.
+#![deny(unsafe_code)]
+
+mod clock;
+mod connection;
+pub mod control;
+pub mod decode;
+mod engine;
+mod logger;
+mod loader;
+mod monitor;
+mod options;
+mod os;
+pub mod pacer;
+mod receiver;
+mod reconnect;
+mod sender;
+mod shared;
+
+pub use engine::{Report, replay};
+pub use options::{Error, OnDisconnect, Options, Plan, TempoChoice};
+pub use shared::{Progress, Stop};

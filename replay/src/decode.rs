@@ -1,0 +1,231 @@
+//! What a received message means: whose it is, which answer, and whether it is an error.
+
+use runlog::Status;
+use schedule::{AnswerKind, AnswerRule, Id, IdKey, Whose};
+use sonic_rs::PointerNode;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use wire::Message;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// What a message is to the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decoded<'a> {
+    /// An answer to an op.
+    Answer(Answer<'a>),
+    /// No id of ours.
+    Foreign,
+    /// Not an answer by any rule.
+    Ignored,
+}
+
+/// An answer to an op.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// Whose.
+    pub op: i64,
+    /// Index into the answer table.
+    pub answer: u8,
+    /// Whether it is a copy of a fan-out.
+    pub broadcast: bool,
+    /// Ok, error or duplicate.
+    pub status: Status,
+    /// Class of an error.
+    pub code: Option<String>,
+    /// XXH3-64 of who it was for; 0 where a subject serves all.
+    pub recipient: u64,
+    /// The message.
+    pub payload: &'a [u8],
+}
+
+/// Decides by the answer table. Subscription ids: 1 and on for [`Decoder::subjects`], 0 for reply inboxes.
+pub struct Decoder {
+    key: IdKey,
+    /// Distinct subjects; each has the rules that may apply.
+    subjects: Vec<(String, Vec<Rule>)>,
+    inbox: Vec<Rule>,
+}
+
+struct Rule {
+    answer: u8,
+    broadcast: bool,
+    whose: Whose,
+    whose_path: Pointer,
+    when: Option<(Pointer, bool)>,
+    recipient: Option<i32>,
+    error: Option<Pointer>,
+    code: Vec<Pointer>,
+    duplicate: Option<Pointer>,
+}
+
+impl Rule {
+    fn new(index: usize, rule: &AnswerRule, subject: Option<&String>) -> Rule {
+        let token = |text: &String| text.strip_prefix("token:").and_then(|n| n.parse().ok());
+        Rule {
+            answer: index as u8,
+            broadcast: rule.kind == AnswerKind::Broadcast,
+            whose_path: if let Whose::Json(p) = &rule.whose { Pointer::new(p) } else { Pointer::new("") },
+            whose: rule.whose.clone(),
+            when: rule.when.as_ref().map(|w| (Pointer::new(w.trim_start_matches('!')), !w.starts_with('!'))),
+            recipient: subject.and_then(|s| rule.recipients.get(s)).and_then(token),
+            error: rule.error.as_deref().map(Pointer::new),
+            code: rule.code.iter().map(|p| Pointer::new(p)).collect(),
+            duplicate: rule.duplicate.as_deref().map(Pointer::new),
+        }
+    }
+}
+
+/// Which subscription a message came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A reply inbox; the op is in the subject.
+    Inbox,
+    /// Subject number n of [`Decoder::subjects`].
+    Subject(usize),
+}
+
+impl Decoder {
+    /// For the answers that the given actions use.
+    pub fn new(key: IdKey, answers: &[AnswerRule], used: impl Fn(usize) -> bool) -> Decoder {
+        let mut subjects: BTreeMap<&String, Vec<Rule>> = BTreeMap::new();
+        let mut inbox = Vec::new();
+        for (i, rule) in answers.iter().enumerate().filter(|(i, _)| used(*i)) {
+            if rule.whose == Whose::Inbox {
+                inbox.push(Rule::new(i, rule, None));
+            }
+            for subject in &rule.on {
+                subjects.entry(subject).or_default().push(Rule::new(i, rule, Some(subject)));
+            }
+        }
+        Decoder { key, subjects: subjects.into_iter().map(|(s, rules)| (s.clone(), rules)).collect(), inbox }
+    }
+
+    /// Distinct subjects to subscribe.
+    pub fn subjects(&self) -> Vec<String> {
+        self.subjects.iter().map(|(s, _)| s.clone()).collect()
+    }
+
+    /// Decides.
+    pub fn decode<'a>(&self, source: Source, message: &Message<'a>) -> Decoded<'a> {
+        let rules = match source {
+            Source::Inbox => &self.inbox,
+            Source::Subject(n) => &self.subjects[n].1,
+        };
+        let applies = |rule: &&Rule| rule.when.as_ref().is_none_or(|(pointer, wanted)| pointer.find(message.payload).is_some() == *wanted);
+        let Some(rule) = rules.iter().find(applies) else { return Decoded::Ignored };
+        let Some(id) = self.whose(rule, message) else {
+            // Events of other kinds share subjects; only a text where our id would be makes it foreign.
+            return Decoded::Foreign;
+        };
+        let (status, code) = status(rule, message);
+        let recipient = rule.recipient.and_then(|n| token(message.subject, n)).map_or(0, xxh3_64);
+        Decoded::Answer(Answer { op: id.op, answer: rule.answer, broadcast: rule.broadcast, status, code, recipient, payload: message.payload })
+    }
+
+    fn whose(&self, rule: &Rule, message: &Message<'_>) -> Option<Id> {
+        match &rule.whose {
+            Whose::Inbox => self.key.read(token(message.subject, -1)?),
+            Whose::Token(n) => self.key.read(token(message.subject, *n)?),
+            Whose::Json(_) => self.key.read(rule.whose_path.find(message.payload)?.trim().trim_matches('"').as_bytes()),
+            Whose::Header(name) => self.key.read(message.header(name)?),
+        }
+    }
+}
+
+/// A NATS status header always wins; then the error pointer, then the duplicate pointer.
+fn status(rule: &Rule, message: &Message<'_>) -> (Status, Option<String>) {
+    if let Some(status) = message.status() {
+        let code = if status == 503 { "no_responders".into() } else { format!("nats_{status}") };
+        return (Status::Error, Some(code));
+    }
+    let present = |pointer: &Pointer| -> Option<Cow<'_, str>> { pointer.find(message.payload).filter(|v| !matches!(v.trim(), "null" | "\"\"")) };
+    if rule.error.as_ref().is_some_and(|p| present(p).is_some()) {
+        let class = rule.code.iter().find_map(|p| present(p)).map(|raw| raw.trim().trim_matches('"').chars().take(64).collect());
+        return (Status::Error, Some(class.unwrap_or_else(|| "error".into())));
+    }
+    if rule.duplicate.as_ref().is_some_and(|p| p.find(message.payload).is_some_and(|v| v.trim() == "true")) {
+        return (Status::Duplicate, None);
+    }
+    (Status::Ok, None)
+}
+
+/// Token `n` of a subject, from 0; negative counts from the end.
+fn token(subject: &[u8], n: i32) -> Option<&[u8]> {
+    if n >= 0 { subject.split(|&b| b == b'.').nth(n as usize) } else { subject.rsplit(|&b| b == b'.').nth((-1 - n) as usize) }
+}
+
+/// A JSON pointer (RFC 6901) and a quick test for its absence.
+struct Pointer {
+    path: Vec<PointerNode>,
+    /// The last key in quotes: a payload without it does not have the pointer.
+    needle: Option<memchr::memmem::Finder<'static>>,
+}
+
+impl Pointer {
+    fn new(text: &str) -> Pointer {
+        let tokens: Vec<String> = text.split('/').skip(1).map(|t| t.replace("~1", "/").replace("~0", "~")).collect();
+        let plain = |key: &&String| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && key.parse::<usize>().is_err();
+        let needle = tokens.last().filter(plain).map(|key| memchr::memmem::Finder::new(format!("\"{key}\"").as_bytes()).into_owned());
+        let node = |token: &String| token.parse::<usize>().map_or_else(|_| PointerNode::from(token.as_str()), PointerNode::from);
+        Pointer { path: tokens.iter().map(node).collect(), needle }
+    }
+
+    /// The raw JSON there.
+    fn find<'a>(&self, json: &'a [u8]) -> Option<Cow<'a, str>> {
+        if self.needle.as_ref().is_some_and(|needle| needle.find(json).is_none()) {
+            return None;
+        }
+        sonic_rs::get_from_slice(json, &self.path).ok().map(|value| value.as_raw_cow())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoder() -> (IdKey, Decoder) {
+        let answers: Vec<AnswerRule> = serde_json::from_str(
+            r#"[
+            {"name":"reply","on":["u.*.response.>"],"whose":"token:-1","when":"!/operation","error":"/error","code":["/reason","/code"]},
+            {"name":"broadcast","kind":"broadcast","on":["r.*.event","u.*.event"],"whose":"json:/lastMsgId","recipients":{"u.*.event":"token:1"}},
+            {"name":"puback","whose":"inbox","error":"/error","code":["/error/err_code"],"duplicate":"/duplicate"}]"#,
+        )
+        .unwrap();
+        let key = IdKey::new(b"run");
+        (key.clone(), Decoder::new(key, &answers, |_| true))
+    }
+
+    fn message<'a>(subject: &'a str, headers: &'a [u8], payload: &'a str) -> Message<'a> {
+        Message { subject: subject.as_bytes(), sid: 1, reply: None, headers, payload: payload.as_bytes() }
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        let (key, decoder) = decoder();
+        let (mut request, mut id) = ([0; 36], [0; 20]);
+        key.write_uuid(Id { op: 7, ordinal: 0 }, 1, &mut request);
+        key.write_base62(Id { op: 8, ordinal: 1 }, &mut id);
+        let (request, id) = (std::str::from_utf8(&request).unwrap(), std::str::from_utf8(&id).unwrap());
+        let at = |subject: &str| Source::Subject(decoder.subjects().iter().position(|s| s == subject).unwrap());
+        let decode = |source, subject: &str, headers: &[u8], payload: &str| match decoder.decode(source, &message(subject, headers, payload)) {
+            Decoded::Answer(a) => format!("{} {} {:?} {:?} {}", a.op, a.answer, a.status, a.code, a.recipient != 0),
+            Decoded::Foreign => "foreign".into(),
+            Decoded::Ignored => "ignored".into(),
+        };
+        let replies = at("u.*.response.>");
+        let on = format!("u.bob.response.{request}");
+        assert_eq!(decode(replies, &on, b"", r#"{"id":"x"}"#), "7 0 Ok None false");
+        assert_eq!(decode(replies, &on, b"", r#"{"id":"x","error":""}"#), "7 0 Ok None false");
+        assert_eq!(decode(replies, &on, b"", r#"{"error":"no","code":"forbidden","reason":"not_subscribed"}"#), r#"7 0 Error Some("not_subscribed") false"#);
+        assert_eq!(decode(replies, &on, b"", r#"{"error":"no","code":"internal"}"#), r#"7 0 Error Some("internal") false"#);
+        assert_eq!(decode(replies, &on, b"", r#"{"operation":"room.create"}"#), "ignored");
+        assert_eq!(decode(replies, "u.bob.response.018f6f0e-5b7a-7c31-9d52-0c4f1b2a9e77", b"", "{}"), "foreign");
+        assert_eq!(decode(at("r.*.event"), "r.1.event", b"", &format!(r#"{{"a":{{}},"lastMsgId":"{id}"}}"#)), "8 1 Ok None false");
+        assert_eq!(decode(at("u.*.event"), "u.bob.event", b"", &format!(r#"{{"lastMsgId":"{id}"}}"#)), "8 1 Ok None true");
+        assert_eq!(decode(at("u.*.event"), "u.bob.event", b"", r#"{"type":"message_read"}"#), "foreign");
+        let inbox = format!("_INBOX.x.{id}");
+        assert_eq!(decode(Source::Inbox, &inbox, b"NATS/1.0 503\r\n\r\n", ""), r#"8 2 Error Some("no_responders") false"#);
+        assert_eq!(decode(Source::Inbox, &inbox, b"", r#"{"stream":"S","seq":1,"duplicate":true}"#), "8 2 Duplicate None false");
+        assert_eq!(decode(Source::Inbox, &inbox, b"", r#"{"error":{"code":503,"err_code":10077}}"#), r#"8 2 Error Some("10077") false"#);
+    }
+}

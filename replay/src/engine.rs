@@ -1,0 +1,260 @@
+//! Sets the threads up, waits for the drain, and closes the run.
+
+use crate::clock::Clock;
+use crate::connection::Connection;
+use crate::decode::Decoder;
+use crate::loader::{self, Loader};
+use crate::logger::Logger;
+use crate::options::{Error, Options, Plan};
+use crate::receiver::{Incoming, Receiver};
+use crate::sender::Sender;
+use crate::shared::{Counters, Progress, Shared, Stop};
+use crate::{monitor, os, reconnect};
+use runlog::{ConnectionInfo, EventKind, Granted, HostInfo, Manifest, RUN_FORMAT, Role, State};
+use schedule::IdKey;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{Builder, JoinHandle};
+use wire::Connected;
+
+/// From the end of the preparations to the first op, ns: the loader gets ahead.
+const LEAD_NS: i64 = 300_000_000;
+const TICK_NS: i64 = 20_000_000;
+const PROGRESS_NS: i64 = 1_000_000_000;
+/// Seconds at peak rate that the buffers between the hot threads and the logger hold.
+const BUFFER_SECONDS: f64 = 5.0;
+const BUFFER_RECORDS: std::ops::RangeInclusive<usize> = 1 << 16..=1 << 22;
+
+/// How a replay ended.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The manifest as written.
+    pub manifest: Manifest,
+    /// The last progress.
+    pub progress: Progress,
+    /// Records lost because a buffer was full.
+    pub dropped: i64,
+}
+
+/// Replays a schedule and writes the run folder. Blocks until everything is sent and drained, or `stop` is asked.
+///
+/// # Errors
+/// [`Error`], before anything is sent: the schedule, the folder, the server. Once sending, what goes wrong is logged.
+pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn FnMut(&Progress)) -> Result<Report, Error> {
+    let io = |source| Error::Log(runlog::Error::Io { path: options.run_dir.clone(), source });
+    std::fs::create_dir_all(&options.run_dir).map_err(io)?;
+    let key = IdKey::new(options.run.as_bytes());
+    let used = |answer: usize| plan.meta.actions.iter().any(|a| a.answers.contains(&(answer as u8)));
+    let decoder = Decoder::new(key.clone(), &plan.meta.answers, used);
+    let (connections, opened) = connect_all(options, &decoder)?;
+    let max_payload = opened.iter().map(|c| c.info.max_payload).min().unwrap_or(usize::MAX);
+    let clock = Clock::anchored_in(LEAD_NS);
+    let (notes, notes_out) = mpsc::sync_channel(10_000);
+    let shared = Arc::new(Shared {
+        clock,
+        stop: stop.clone(),
+        connections,
+        counters: Counters::default(),
+        notes,
+        sending_done: false.into(),
+        finish: false.into(),
+        failure: Mutex::new(None),
+    });
+    let anchor_epoch_ns = clock.anchor_epoch_ns();
+    let mut manifest = manifest(options, plan, &opened, anchor_epoch_ns);
+    manifest.write(&options.run_dir)?;
+
+    let mut threads = Threads::default();
+    let (sent_in, sent_out) = rtrb::RingBuffer::new(buffer_records(plan, 1.0));
+    let (answers_in, answers_out) = rtrb::RingBuffer::new(buffer_records(plan, 4.0));
+    let logger = Logger { shared: shared.clone(), sent: sent_out, answers: answers_out, notes: notes_out };
+    let dir = options.run_dir.clone();
+    let logging = spawn("logger", move || logger.run(&dir));
+    let (incoming_in, incoming) = mpsc::channel();
+    for (connection, connected) in shared.connections.iter().zip(opened) {
+        let stream = Arc::new(connected.stream);
+        connection.install(stream.clone());
+        let incoming = Incoming { connection: connection.index, generation: connection.generation(), stream, buffer: connected.received };
+        incoming_in.send(incoming).expect("the receiver is not yet started");
+    }
+    let receiver = Receiver { shared: shared.clone(), decoder, incoming, log: answers_in, codes: Default::default(), noted: Default::default() };
+    threads.add("receiver", move || receiver.run());
+    let (reconnecting, nats) = (shared.clone(), options.nats.clone());
+    threads.add("reconnect", move || reconnect::run(&reconnecting, &nats, &incoming_in));
+    let (monitored, nats, streams) = (shared.clone(), options.nats.clone(), plan.meta.streams.clone());
+    threads.add("monitor", move || monitor::run(&monitored, &nats, &streams));
+    let (frames_in, frames) = mpsc::sync_channel(loader::BATCHES_AHEAD);
+    let loader = Loader { shared: shared.clone(), plan: plan.clone(), key, anchor_epoch_ns, max_payload, out: frames_in };
+    let path = options.schedule.clone();
+    threads.add("loader", move || loader.run(&path));
+    let sender = Sender {
+        shared: shared.clone(),
+        batches: frames,
+        log: sent_in,
+        rate_per_sec: plan.meta.peak_rate_per_sec * plan.tempo.speed(),
+        on_disconnect: options.on_disconnect,
+    };
+    let granted = Arc::new(Mutex::new(Granted::default()));
+    let asked = granted.clone();
+    threads.add("pacer", move || {
+        *asked.lock().expect("no panic while locked") = request_pacing();
+        sender.run();
+    });
+
+    wait_for_the_end(&shared, options, plan, progress);
+    shared.finish.store(true, Relaxed);
+    threads.join();
+    logging.join().expect("the logger does not panic")?;
+    if let Some(error) = shared.failure.lock().expect("no panic while locked").take() {
+        return Err(error);
+    }
+    let last = shared.progress();
+    manifest.state = if stop.asked() > 0 { State::Interrupted } else { State::Complete };
+    manifest.granted = granted.lock().expect("no panic while locked").clone();
+    manifest.end_ns = Some(last.t_ns);
+    manifest.totals = totals(&shared.counters);
+    manifest.write(&options.run_dir)?;
+    Ok(Report { manifest, progress: last, dropped: shared.counters.dropped.load(Relaxed) })
+}
+
+#[derive(Default)]
+struct Threads(Vec<JoinHandle<()>>);
+
+impl Threads {
+    fn add(&mut self, name: &str, run: impl FnOnce() + Send + 'static) {
+        self.0.push(spawn(name, run));
+    }
+
+    fn join(self) {
+        for thread in self.0 {
+            thread.join().expect("a thread of the replay does not panic");
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    Builder::new().name(name.into()).spawn(run).expect("the system gives a thread")
+}
+
+/// Timer slack of 1 ns and real-time scheduling, as far as they are granted.
+fn request_pacing() -> Granted {
+    let slack = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)).is_ok();
+    Granted { sched_fifo: os::request_fifo(), timer_slack_ns: if slack { 1 } else { 50_000 } }
+}
+
+fn buffer_records(plan: &Plan, per_op: f64) -> usize {
+    let records = plan.meta.peak_rate_per_sec * plan.tempo.speed() * per_op * BUFFER_SECONDS;
+    (records as usize).clamp(*BUFFER_RECORDS.start(), *BUFFER_RECORDS.end())
+}
+
+/// Publishing connections first, then one for all answers on subjects.
+fn connect_all(options: &Options, decoder: &Decoder) -> Result<(Vec<Connection>, Vec<Connected>), Error> {
+    let mut connections: Vec<Connection> = (0..options.connections.max(1))
+        .map(|i| {
+            let prefix = format!("_INBOX.{}{i}", options.run);
+            Connection::new(i, Role::Publish, prefix.clone(), vec![format!("{prefix}.*")])
+        })
+        .collect();
+    let subjects = decoder.subjects();
+    if !subjects.is_empty() {
+        let index = connections.len() as u16;
+        connections.push(Connection::new(index, Role::Answers, format!("_INBOX.{}{index}", options.run), subjects));
+    }
+    let mut opened = Vec::new();
+    for connection in &connections {
+        let mut connected = wire::connect_any(&options.nats, 0)?;
+        connection.prepare(&mut connected)?;
+        opened.push(connected);
+    }
+    Ok((connections, opened))
+}
+
+fn manifest(options: &Options, plan: &Plan, opened: &[Connected], anchor_epoch_ns: i64) -> Manifest {
+    let mut target: Vec<String> = opened.iter().map(|c| format!("{} nats-server {}", c.server, c.info.version)).collect();
+    target.dedup();
+    let publishing = usize::from(options.connections.max(1));
+    let connection = |(i, c): (usize, &Connected)| ConnectionInfo {
+        role: if i < publishing { Role::Publish } else { Role::Answers },
+        server: c.server.to_string(),
+    };
+    Manifest {
+        format: RUN_FORMAT,
+        run: options.run.clone(),
+        state: State::Running,
+        tool: concat!("retempo ", env!("CARGO_PKG_VERSION")).into(),
+        command: options.command.clone(),
+        anchor_epoch_ns,
+        schedule: plan.meta.clone(),
+        schedule_path: options.schedule.display().to_string(),
+        speed: plan.tempo.speed(),
+        loops: plan.loops,
+        planned_ops: plan.ops,
+        intended_rate_per_sec: plan.rate_per_sec,
+        target,
+        connections: opened.iter().enumerate().map(connection).collect(),
+        granted: Granted::default(),
+        host: host(),
+        end_ns: None,
+        totals: BTreeMap::new(),
+    }
+}
+
+fn host() -> HostInfo {
+    let uname = rustix::system::uname();
+    let info = rustix::system::sysinfo();
+    HostInfo {
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        memory_bytes: info.totalram * u64::from(info.mem_unit),
+        kernel: format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy()),
+    }
+}
+
+fn totals(c: &Counters) -> BTreeMap<String, i64> {
+    let named = [
+        ("due", &c.due),
+        ("sent", &c.sent),
+        ("sent_bytes", &c.sent_bytes),
+        ("expected_answers", &c.expected),
+        ("answers", &c.answers),
+        ("foreign", &c.foreign),
+        ("dropped", &c.dropped),
+    ];
+    named.into_iter().map(|(name, value)| (name.to_owned(), value.load(Relaxed))).collect()
+}
+
+/// Until the drain is over: every expected answer is in and it was quiet for a while, or the longest timeout has passed.
+fn wait_for_the_end(shared: &Shared, options: &Options, plan: &Plan, progress: &mut dyn FnMut(&Progress)) {
+    let longest_ns = options.drain_timeout_ns.unwrap_or_else(|| plan.meta.longest_timeout_ns());
+    let (mut next_progress, mut interrupted) = (PROGRESS_NS, false);
+    loop {
+        shared.clock.sleep_until(shared.clock.now_ns() + TICK_NS, 0);
+        let now = shared.clock.now_ns();
+        if now >= next_progress {
+            next_progress += PROGRESS_NS;
+            progress(&shared.progress());
+        }
+        let asked = shared.stop.asked();
+        if asked > 0 && !interrupted {
+            interrupted = true;
+            shared.event(EventKind::Interrupted, asked.into(), None);
+        }
+        if asked > 1 {
+            return shared.event(EventKind::Drained, 0, Some("asked twice to stop"));
+        }
+        if !shared.sending_done.load(Relaxed) {
+            continue;
+        }
+        let c = &shared.counters;
+        let quiet_ns = now - c.last_answer_ns.load(Relaxed).max(c.last_sent_ns.load(Relaxed));
+        let waited_ns = now - c.last_sent_ns.load(Relaxed);
+        let all_in = c.answers.load(Relaxed) >= c.expected.load(Relaxed);
+        // Strictly past every deadline, so that what is missing then is missing.
+        let reason = match () {
+            () if all_in && quiet_ns >= options.drain_quiet_ns => "every expected answer is in",
+            () if waited_ns > longest_ns + TICK_NS => "the longest timeout has passed",
+            () => continue,
+        };
+        return shared.event(EventKind::Drained, 0, Some(reason));
+    }
+}

@@ -1,0 +1,114 @@
+//! The log thread: takes records from the hot threads and writes the run folder.
+
+use crate::shared::{AnswerRecord, Note, SentRecord, Shared};
+use runlog::{Broadcast, Event, EventKind, LogWriter, Metric, Reply, Sealer, Sent};
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, mpsc};
+
+const DRAIN_NS: i64 = 10_000_000;
+const FLUSH_NS: i64 = 500_000_000;
+/// A record is in its buffer this long after its time stamp at the latest, ns.
+const IN_BUFFER_NS: i64 = 100_000_000;
+
+pub(crate) struct Logger {
+    pub shared: Arc<Shared>,
+    pub sent: rtrb::Consumer<SentRecord>,
+    pub answers: rtrb::Consumer<AnswerRecord>,
+    pub notes: mpsc::Receiver<Note>,
+}
+
+struct Logs {
+    sends: LogWriter<Sent>,
+    replies: LogWriter<Reply>,
+    broadcasts: LogWriter<Broadcast>,
+    events: LogWriter<Event>,
+    metrics: LogWriter<Metric>,
+}
+
+impl Logger {
+    /// Writes until told to finish, then closes everything.
+    pub fn run(mut self, dir: &Path) -> Result<(), runlog::Error> {
+        let sealer = Sealer::start();
+        let mut logs = Logs {
+            sends: LogWriter::create(dir, &sealer),
+            replies: LogWriter::create(dir, &sealer),
+            broadcasts: LogWriter::create(dir, &sealer),
+            events: LogWriter::create(dir, &sealer),
+            metrics: LogWriter::create(dir, &sealer),
+        };
+        let clock = self.shared.clock;
+        let mut last_flush = clock.now_ns();
+        loop {
+            let finishing = self.shared.finished();
+            let started = clock.now_ns();
+            self.drain(&mut logs)?;
+            if finishing || started - last_flush >= FLUSH_NS {
+                self.note_counters(&mut logs, started)?;
+                let watermark = if finishing { started } else { started - IN_BUFFER_NS };
+                logs.events.push(Event::new(started, EventKind::Flushed, watermark, None))?;
+                logs.sends.flush()?;
+                logs.replies.flush()?;
+                logs.broadcasts.flush()?;
+                logs.metrics.flush()?;
+                logs.events.flush()?;
+                last_flush = started;
+            }
+            if finishing {
+                break;
+            }
+            clock.sleep_until(started + DRAIN_NS, 0);
+        }
+        logs.sends.close()?;
+        logs.replies.close()?;
+        logs.broadcasts.close()?;
+        logs.metrics.close()?;
+        logs.events.close()?;
+        sealer.finish()
+    }
+
+    fn drain(&mut self, logs: &mut Logs) -> Result<(), runlog::Error> {
+        while let Ok(r) = self.sent.pop() {
+            logs.sends.push(Sent {
+                op: r.op,
+                action: r.action,
+                bucket: r.bucket,
+                session: r.session,
+                connection: r.connection,
+                intended_ns: r.intended_ns,
+                sent_ns: r.sent_ns,
+                bytes: r.bytes,
+                outcome: r.outcome,
+                flags: r.flags,
+                expected: r.expected,
+            })?;
+        }
+        while let Ok(r) = self.answers.pop() {
+            let AnswerRecord { op, answer, status, connection, received_ns, bytes, recipient, code, broadcast } = r;
+            if broadcast {
+                logs.broadcasts.push(Broadcast { op, answer, received_ns, connection, status, code, bytes, recipient })?;
+            } else {
+                logs.replies.push(Reply { op, answer, received_ns, connection, status, code, bytes })?;
+            }
+        }
+        while let Ok(note) = self.notes.try_recv() {
+            match note {
+                Note::Event(event) => logs.events.push(event)?,
+                Note::Metric(metric) => logs.metrics.push(metric)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Cumulative counters of what the logs do not show row by row.
+    fn note_counters(&self, logs: &mut Logs, t_ns: i64) -> Result<(), runlog::Error> {
+        let counters = &self.shared.counters;
+        for (kind, value) in [(EventKind::Foreign, &counters.foreign), (EventKind::Dropped, &counters.dropped)] {
+            let value = value.load(Relaxed);
+            if value > 0 {
+                logs.events.push(Event::new(t_ns, kind, value, None))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! Once a second: the target's backlog and our own use of the machine.
+
+use crate::control;
+use crate::os;
+use crate::shared::{Note, Shared};
+use futures::TryStreamExt;
+use runlog::{EventKind, Metric};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// A jump of the wall clock against the monotonic one that is worth an event, ns.
+const CLOCK_STEP_NS: i64 = 10_000_000;
+
+/// Samples until told to finish.
+pub(crate) fn run(shared: &Arc<Shared>, options: &wire::Options, streams: &[String]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the system gives a runtime");
+    runtime.block_on(async {
+        let client = if streams.is_empty() { None } else { connect(shared, options).await };
+        let mut own = OwnUse::new(shared.clock.now_ns());
+        let mut offset_ns = shared.clock.anchor_epoch_ns();
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        let mut missing = Vec::new();
+        while !shared.finished() {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = finished(shared) => break,
+            }
+            own.sample(shared);
+            let now_offset_ns = shared.clock.anchor_epoch_ns();
+            if (now_offset_ns - offset_ns).abs() > CLOCK_STEP_NS {
+                shared.event(EventKind::ClockStep, now_offset_ns - offset_ns, None);
+            }
+            offset_ns = now_offset_ns;
+            if let Some(client) = &client {
+                let sampled = tokio::time::timeout(Duration::from_secs(2), backlog(shared, client, streams, &mut missing));
+                if sampled.await.is_err() {
+                    shared.event(EventKind::Note, 0, Some("no backlog sample: JetStream did not answer for 2 s"));
+                }
+            }
+        }
+    });
+}
+
+async fn finished(shared: &Shared) {
+    while !shared.finished() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn connect(shared: &Shared, options: &wire::Options) -> Option<async_nats::Client> {
+    match control::connect(options).await {
+        Ok(client) => Some(client),
+        Err(e) => {
+            shared.event(EventKind::Note, 0, Some(&format!("no backlog: cannot connect for JetStream ({e})")));
+            None
+        }
+    }
+}
+
+/// Pending, unacknowledged and redelivered messages of every consumer of every stream.
+async fn backlog(shared: &Shared, client: &async_nats::Client, streams: &[String], missing: &mut Vec<String>) {
+    let jetstream = async_nats::jetstream::new(client.clone());
+    let mut pending_total = 0;
+    for name in streams {
+        let listed = async {
+            let stream = jetstream.get_stream(name).await.map_err(|e| e.to_string())?;
+            stream.consumers().try_collect::<Vec<_>>().await.map_err(|e| e.to_string())
+        };
+        let consumers = match listed.await {
+            Ok(consumers) => consumers,
+            Err(why) => {
+                if !missing.contains(name) {
+                    shared.event(EventKind::Note, 0, Some(&format!("no backlog of stream {name}: {why}")));
+                    missing.push(name.clone());
+                }
+                continue;
+            }
+        };
+        let t_ns = shared.clock.now_ns();
+        for consumer in consumers {
+            let source = format!("consumer:{name}/{}", consumer.name);
+            pending_total += consumer.num_pending as i64 + consumer.num_ack_pending as i64;
+            for (metric, value) in [
+                ("pending", consumer.num_pending as f64),
+                ("ack_pending", consumer.num_ack_pending as f64),
+                ("redelivered", consumer.num_redelivered as f64),
+            ] {
+                metric_note(shared, t_ns, &source, metric, value);
+            }
+        }
+    }
+    shared.counters.backlog.store(pending_total, Relaxed);
+}
+
+fn metric_note(shared: &Shared, t_ns: i64, source: &str, metric: &str, value: f64) {
+    shared.note(Note::Metric(Metric { t_ns, source: source.into(), metric: metric.into(), value }));
+}
+
+/// CPU of our threads and of the host, and our memory, from `/proc`.
+struct OwnUse {
+    last_ns: i64,
+    ticks: HashMap<String, f64>,
+    ticks_per_sec: f64,
+}
+
+impl OwnUse {
+    fn new(now_ns: i64) -> OwnUse {
+        OwnUse { last_ns: now_ns, ticks: HashMap::new(), ticks_per_sec: os::ticks_per_sec() }
+    }
+
+    fn sample(&mut self, shared: &Shared) {
+        let now_ns = shared.clock.now_ns();
+        let seconds = (now_ns - self.last_ns) as f64 / 1e9;
+        let mut ticks = thread_ticks();
+        ticks.extend(host_ticks().map(|busy| ("host".to_owned(), busy)));
+        for (source, now) in &ticks {
+            // A source seen for the first time has no rate yet.
+            if let (Some(before), true) = (self.ticks.get(source), seconds > 0.0) {
+                metric_note(shared, now_ns, source, "cpu", (now - before).max(0.0) / self.ticks_per_sec / seconds);
+            }
+        }
+        if let Some(bytes) = rss_bytes() {
+            metric_note(shared, now_ns, "self", "rss_bytes", bytes);
+        }
+        (self.last_ns, self.ticks) = (now_ns, ticks);
+    }
+}
+
+/// Busy ticks by thread name (`thread:pacer`), and of the process (`self`).
+fn thread_ticks() -> HashMap<String, f64> {
+    let mut all = HashMap::new();
+    for entry in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let (Some(open), Some(close)) = (stat.find('('), stat.rfind(')')) else { continue };
+        // Fields 14 and 15 of proc(5), counted from the third after the name.
+        let fields: Vec<&str> = stat[close + 1..].split_whitespace().collect();
+        let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+        let busy = ticks(11) + ticks(12);
+        *all.entry(format!("thread:{}", &stat[open + 1..close])).or_insert(0.0) += busy;
+        *all.entry("self".to_owned()).or_insert(0.0) += busy;
+    }
+    all
+}
+
+/// Busy ticks of all cores.
+fn host_ticks() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let fields: Vec<f64> = stat.lines().next()?.split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
+    // All but idle and iowait; guest time is within user time.
+    Some(fields.iter().take(8).sum::<f64>() - fields.get(3)? - fields.get(4)?)
+}
+
+fn rss_bytes() -> Option<f64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: f64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as f64)
+}

@@ -1,0 +1,158 @@
+use schedule::{Batch, Meta, Reader, Tempo};
+use std::path::{Path, PathBuf};
+
+/// What a replay needs to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The schedule file.
+    pub schedule: PathBuf,
+    /// The run folder; must not exist, or be empty.
+    pub run_dir: PathBuf,
+    /// ULID of the run.
+    pub run: String,
+    /// Command line for the manifest, without secrets.
+    pub command: Vec<String>,
+    /// The server.
+    pub nats: wire::Options,
+    /// How fast.
+    pub tempo: TempoChoice,
+    /// Laps; `None` is one, or as many as `duration_ns` needs.
+    pub loops: Option<u32>,
+    /// Stop sending after this, ns.
+    pub duration_ns: Option<i64>,
+    /// Publishing connections; a session keeps to one.
+    pub connections: u16,
+    /// What to do with ops due while the connection is down.
+    pub on_disconnect: OnDisconnect,
+    /// Longest wait for answers after the last send, ns; `None` is the longest timeout of the schedule.
+    pub drain_timeout_ns: Option<i64>,
+    /// All expected answers are in and this long nothing came: the drain ends, ns.
+    pub drain_quiet_ns: i64,
+}
+
+/// How schedule time maps to run time.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TempoChoice {
+    /// A given tempo.
+    Tempo(Tempo),
+    /// Operations per second, as an exact ratio.
+    Rate((i128, i128)),
+}
+
+/// What to do with ops due while the connection is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// Send them late.
+    Hold,
+    /// Do not send them.
+    Skip,
+}
+
+/// Why a replay could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The schedule is of no use.
+    #[error(transparent)]
+    Schedule(#[from] schedule::Error),
+    /// Options that do not fit the schedule.
+    #[error("{0}")]
+    Plan(String),
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] wire::Error),
+    /// The server refuses what a replay needs.
+    #[error("{0}")]
+    Server(String),
+    /// The run folder cannot be written.
+    #[error("cannot write the run folder: {0}")]
+    Log(#[from] runlog::Error),
+}
+
+/// What a replay would do: known before anything is sent.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Metadata of the schedule.
+    pub meta: Meta,
+    /// Tempo.
+    pub tempo: Tempo,
+    /// Laps.
+    pub loops: u32,
+    /// Stop sending after this, ns of run time.
+    pub until_ns: i64,
+    /// Operations to send.
+    pub ops: i64,
+    /// From the first to the last of them, ns.
+    pub span_ns: i64,
+    /// Operations per second at the start.
+    pub rate_per_sec: f64,
+    /// Subjects, headers and payloads of a lap, bytes.
+    pub lap_bytes: u64,
+    /// Largest payload, bytes.
+    pub max_payload_bytes: usize,
+    /// Ops by action, of a lap.
+    pub ops_by_action: Vec<u64>,
+}
+
+impl Plan {
+    /// Reads the whole schedule once, checks it, and counts what would be sent.
+    ///
+    /// # Errors
+    /// [`Error::Schedule`], or [`Error::Plan`] for gates, binds, loops and rates that cannot be.
+    pub fn new(path: &Path, tempo: &TempoChoice, loops: Option<u32>, duration_ns: Option<i64>) -> Result<Plan, Error> {
+        let reader = Reader::open(path)?;
+        let meta = reader.meta().clone();
+        let refuse = |what: String| Error::Plan(format!("{}: {what}", path.display()));
+        if meta.rows == 0 || meta.duration_ns <= 0 {
+            return Err(refuse("the schedule has no operations".into()));
+        }
+        let tempo = match tempo {
+            TempoChoice::Tempo(tempo) => tempo.clone(),
+            TempoChoice::Rate(rate) => Tempo::for_rate(*rate, meta.rows, meta.duration_ns),
+        };
+        let lap_ns = tempo.run_ns(meta.duration_ns).max(1);
+        let until_ns = duration_ns.unwrap_or(i64::MAX);
+        let loops = loops.unwrap_or_else(|| duration_ns.map_or(1, |d| u32::try_from((d + lap_ns - 1) / lap_ns).unwrap_or(u32::MAX)).max(1));
+        if i128::from(meta.rows) * i128::from(loops) >= 1 << 40 {
+            return Err(refuse("more than 2^40 operations; send fewer laps".into()));
+        }
+        let mut plan = Plan {
+            rate_per_sec: meta.nominal_rate_per_sec * tempo.speed(),
+            ops_by_action: vec![0; meta.actions.len()],
+            lap_bytes: 0,
+            max_payload_bytes: 0,
+            ops: 0,
+            span_ns: 0,
+            until_ns,
+            loops,
+            tempo,
+            meta,
+        };
+        for batch in reader.batches()? {
+            plan.count(&batch?).map_err(refuse)?;
+        }
+        Ok(plan)
+    }
+
+    fn count(&mut self, batch: &Batch) -> Result<(), String> {
+        for row in batch.rows() {
+            if row.gate().is_some() || row.binds().len() > 0 {
+                return Err(format!("op {} waits for an answer (gate or bind); this replay cannot do that yet", row.op));
+            }
+            if self.loops > 1 && (row.key.is_some() || self.meta.actions[usize::from(row.action)].once) {
+                return Err(format!("op {} cannot be sent twice (it has a key, or its action is marked once); replay without --loops", row.op));
+            }
+            self.ops_by_action[usize::from(row.action)] += 1;
+            self.lap_bytes += (row.target.len() + row.payload.len() + row.headers().map(|(n, v)| n.len() + v.len()).sum::<usize>()) as u64;
+            self.max_payload_bytes = self.max_payload_bytes.max(row.payload.len());
+            for lap in 0..i64::from(self.loops) {
+                let intended = self.tempo.run_ns(lap * self.meta.duration_ns + row.at_ns);
+                if intended >= self.until_ns {
+                    break;
+                }
+                self.ops += 1;
+                self.span_ns = self.span_ns.max(intended);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! What needs the system directly. The only file with unsafe code.
+#![allow(unsafe_code)]
+
+/// Asks for real-time scheduling (SCHED_FIFO, lowest priority) of the calling thread. False when it is not granted.
+pub(crate) fn request_fifo() -> bool {
+    let parameter = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the pointer is to a live local; pid 0 is the calling thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) == 0 }
+}
+
+/// Clock ticks per second of `/proc`.
+pub(crate) fn ticks_per_sec() -> f64 {
+    // SAFETY: no preconditions.
+    (unsafe { libc::sysconf(libc::_SC_CLK_TCK) }) as f64
+}

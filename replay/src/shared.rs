@@ -1,0 +1,167 @@
+use crate::clock::Clock;
+use crate::connection::Connection;
+use runlog::{Event, EventKind, Expected, Metric};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, mpsc};
+
+/// Counts the signals that asked for the end: the first drains, the second quits.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicU32>);
+
+impl Stop {
+    /// Asks once more.
+    pub fn ask(&self) -> u32 {
+        self.0.fetch_add(1, Relaxed) + 1
+    }
+    /// How often it was asked.
+    pub fn asked(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// How a replay stands; told once a second.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Progress {
+    /// Time since the anchor, ns.
+    pub t_ns: i64,
+    /// Operations due so far.
+    pub due: i64,
+    /// Operations sent.
+    pub sent: i64,
+    /// Answers received.
+    pub answers: i64,
+    /// Answers expected and not yet in.
+    pub outstanding: i64,
+    /// 99th percentile of lateness over the last second, to a power of two, ns.
+    pub late_p99_ns: i64,
+    /// Messages pending in the target's consumers.
+    pub backlog: i64,
+    /// Whether the last op was sent.
+    pub draining: bool,
+}
+
+/// A record of an op on its way to the log.
+pub(crate) struct SentRecord {
+    pub op: i64,
+    pub action: u16,
+    pub session: u32,
+    pub connection: u16,
+    pub intended_ns: i64,
+    pub sent_ns: Option<i64>,
+    pub bytes: u32,
+    pub outcome: u8,
+    pub flags: u16,
+    pub bucket: Option<Arc<str>>,
+    pub expected: Expected,
+}
+
+/// A record of an answer on its way to the log.
+pub(crate) struct AnswerRecord {
+    pub op: i64,
+    pub answer: u8,
+    pub broadcast: bool,
+    pub status: u8,
+    pub connection: u16,
+    pub received_ns: i64,
+    pub bytes: u32,
+    pub recipient: u64,
+    pub code: Option<Arc<str>>,
+}
+
+/// Rare records.
+pub(crate) enum Note {
+    Event(Event),
+    Metric(Metric),
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub due: AtomicI64,
+    pub sent: AtomicI64,
+    pub sent_bytes: AtomicI64,
+    pub expected: AtomicI64,
+    pub answers: AtomicI64,
+    pub foreign: AtomicI64,
+    pub dropped: AtomicI64,
+    pub backlog: AtomicI64,
+    pub last_answer_ns: AtomicI64,
+    pub last_sent_ns: AtomicI64,
+    late: LateHistogram,
+}
+
+/// Lateness by power of two; read and cleared once a second.
+pub(crate) struct LateHistogram([AtomicU64; 64]);
+
+impl Default for LateHistogram {
+    fn default() -> Self {
+        LateHistogram(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Counters {
+    pub fn late(&self, ns: i64) {
+        self.late.0[(64 - ns.max(1).leading_zeros()) as usize % 64].fetch_add(1, Relaxed);
+    }
+
+    fn take_late_p99_ns(&self) -> i64 {
+        let counts: Vec<u64> = self.late.0.iter().map(|c| c.swap(0, Relaxed)).collect();
+        let rank = counts.iter().sum::<u64>() * 99 / 100;
+        let mut seen = 0;
+        let bucket = counts.iter().position(|&c| {
+            seen += c;
+            seen > rank
+        });
+        bucket.map_or(0, |b| 1i64 << b)
+    }
+}
+
+/// What the threads of a replay share.
+pub(crate) struct Shared {
+    pub clock: Clock,
+    pub stop: Stop,
+    pub connections: Vec<Connection>,
+    pub counters: Counters,
+    pub notes: mpsc::SyncSender<Note>,
+    /// The pacer has nothing more to send.
+    pub sending_done: AtomicBool,
+    /// Threads should end.
+    pub finish: AtomicBool,
+    /// The first thing that went wrong in a thread.
+    pub failure: Mutex<Option<crate::Error>>,
+}
+
+impl Shared {
+    /// Logs a rare record; counted when the queue is full.
+    pub fn note(&self, note: Note) {
+        if self.notes.try_send(note).is_err() {
+            self.counters.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub fn event(&self, kind: EventKind, value: i64, text: Option<&str>) {
+        self.note(Note::Event(Event::new(self.clock.now_ns(), kind, value, text)));
+    }
+
+    pub fn finished(&self) -> bool {
+        self.finish.load(Relaxed)
+    }
+
+    pub fn fail(&self, error: crate::Error) {
+        self.failure.lock().expect("no panic while locked").get_or_insert(error);
+        self.stop.ask();
+    }
+
+    pub fn progress(&self) -> Progress {
+        let c = &self.counters;
+        Progress {
+            t_ns: self.clock.now_ns(),
+            due: c.due.load(Relaxed),
+            sent: c.sent.load(Relaxed),
+            answers: c.answers.load(Relaxed),
+            outstanding: (c.expected.load(Relaxed) - c.answers.load(Relaxed)).max(0),
+            late_p99_ns: c.take_late_p99_ns(),
+            backlog: c.backlog.load(Relaxed),
+            draining: self.sending_done.load(Relaxed),
+        }
+    }
+}
