@@ -1,1 +1,42 @@
-//! stub
+//! Decides everything offline, from the raw log: percentiles, counts, verdicts, charts.
+//!
+//! ```text
+//! run folder ─ Input ─► waves (join, in parallel) ─► Tally ─ merge ─► Summary ─► text, JSON, CSV, charts, page
+//!                                                          SLO lines ─┘
+//! ```
+//!
+//! The join is directly addressed: a wave holds the sends of [`wave::WAVE_OPS`] ops in arrays and reads the row groups of
+//! answers whose range of ops touches it. Waves are the unit of work and of memory. Every statistic is a value with
+//! `add` and `merge`; any split of a log gives the same answer, and a property test compares it with a slow exact
+//! oracle. Every renderer is a function from [`Summary`] to bytes.
+#![forbid(unsafe_code)]
+
+mod analysis;
+mod backlog;
+mod input;
+pub mod render;
+mod samples;
+mod slo;
+mod summary;
+mod tally;
+mod verdict;
+pub mod wave;
+
+pub use analysis::{Question, analyze};
+pub use samples::{Percentile, Samples};
+pub use slo::{Line, LineError};
+pub use summary::*;
+
+/// Why a run cannot be analysed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The run folder is of no use.
+    #[error(transparent)]
+    Run(#[from] runlog::Error),
+    /// An SLO line that is none.
+    #[error(transparent)]
+    Slo(#[from] LineError),
+    /// A chart or file cannot be made.
+    #[error("{0}")]
+    Render(String),
+}

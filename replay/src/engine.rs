@@ -248,7 +248,7 @@ fn wait_for_the_end(shared: &Shared, options: &Options, plan: &Plan, progress: &
         let c = &shared.counters;
         let quiet_ns = now - c.last_answer_ns.load(Relaxed).max(c.last_sent_ns.load(Relaxed));
         let waited_ns = now - c.last_sent_ns.load(Relaxed);
-        let all_in = c.answers.load(Relaxed) >= c.expected.load(Relaxed);
+        let all_in = c.answers.load(Relaxed) == c.expected.load(Relaxed) && c.answers_hash.load(Relaxed) == c.expected_hash.load(Relaxed);
         // Strictly past every deadline, so that what is missing then is missing.
         let reason = match () {
             () if all_in && quiet_ns >= options.drain_quiet_ns => "every expected answer is in",

@@ -2,7 +2,7 @@
 
 use crate::connection::Connection;
 use crate::decode::{Answer, Decoded, Decoder, Source};
-use crate::shared::{AnswerRecord, Note, Shared};
+use crate::shared::{AnswerRecord, Note, Shared, answer_hash};
 use runlog::{Event, EventKind, Role, Status};
 use rustix::event::epoll;
 use std::collections::{HashMap, HashSet};
@@ -32,7 +32,6 @@ pub(crate) struct Receiver {
     pub decoder: Decoder,
     pub incoming: mpsc::Receiver<Incoming>,
     pub log: rtrb::Producer<AnswerRecord>,
-    /// `expected` counts only these answers, so that what nobody asked for does not end the drain.
     pub codes: HashMap<String, Arc<str>>,
     pub noted: HashSet<(u8, Arc<str>)>,
 }
@@ -124,6 +123,7 @@ impl Receiver {
             Decoded::Foreign => drop(counters.foreign.fetch_add(1, Relaxed)),
             Decoded::Answer(answer) => {
                 counters.answers.fetch_add(1, Relaxed);
+                counters.answers_hash.fetch_add(answer_hash(answer.op, answer.answer), Relaxed);
                 counters.last_answer_ns.store(now_ns, Relaxed);
                 let code = answer.code.as_deref().map(|text| intern(&mut self.codes, text));
                 if let (Status::Error, Some(code)) = (answer.status, &code) {

@@ -5,7 +5,7 @@ use crate::connection::Connection;
 use crate::loader::{Frame, FrameBatch};
 use crate::options::OnDisconnect;
 use crate::pacer::{self, Step};
-use crate::shared::{SentRecord, Shared};
+use crate::shared::{SentRecord, Shared, answer_hash};
 use runlog::{EventKind, Flags, Outcome};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
@@ -226,7 +226,11 @@ impl Sender {
             c.late(lateness);
             c.sent.fetch_add(1, Relaxed);
             c.sent_bytes.fetch_add(i64::from(record.bytes), Relaxed);
-            c.expected.fetch_add(record.expected.iter().map(|e| i64::from(e.count.unwrap_or(1))).sum(), Relaxed);
+            for e in record.expected.iter() {
+                let count = e.count.unwrap_or(1);
+                c.expected.fetch_add(count.into(), Relaxed);
+                c.expected_hash.fetch_add(answer_hash(record.op, e.answer).wrapping_mul(count.into()), Relaxed);
+            }
             c.last_sent_ns.store(sent_ns, Relaxed);
             self.log(record);
         }

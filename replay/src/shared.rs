@@ -84,9 +84,20 @@ pub(crate) struct Counters {
     pub foreign: AtomicI64,
     pub dropped: AtomicI64,
     pub backlog: AtomicI64,
+    /// Sum of [`answer_hash`] over the answers expected, and over those received: equal when nothing is missing or twice.
+    pub expected_hash: AtomicU64,
+    pub answers_hash: AtomicU64,
     pub last_answer_ns: AtomicI64,
     pub last_sent_ns: AtomicI64,
     late: LateHistogram,
+}
+
+/// A number per (op, answer) whose sums tell multisets apart without remembering them (SplitMix64's finalizer).
+pub(crate) fn answer_hash(op: i64, answer: u8) -> u64 {
+    let mut x = ((op as u64) << 8 | u64::from(answer)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 /// Lateness by power of two; read and cleared once a second.

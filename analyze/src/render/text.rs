@@ -1,0 +1,129 @@
+use crate::{LineState, Outcome, Percentiles, Series, Summary};
+use schedule::units::{show_bytes, show_count, show_ns, show_rate};
+use std::fmt::Write;
+
+/// The report for a terminal, at most 110 columns.
+pub fn text(summary: &Summary) -> String {
+    let mut out = String::new();
+    head(summary, &mut out);
+    series_table(summary, &mut out);
+    counts(summary, &mut out);
+    own(summary, &mut out);
+    backlog(summary, &mut out);
+    verdict(summary, &mut out);
+    out
+}
+
+/// Writing to a String does not fail.
+macro_rules! line {
+    ($out:expr, $($arg:tt)*) => { writeln!($out, $($arg)*).expect("a String takes all") };
+}
+
+fn head(s: &Summary, out: &mut String) {
+    let state = if s.run.state == "complete" { String::new() } else { format!(" ({})", s.run.state) };
+    line!(out, "{} · seed {} · {} ops in {}{state}", s.run.workload, s.run.seed, show_count(s.run.ops), show_ns(s.run.observed_ns));
+    line!(out, "{}", s.run.target.join(", "));
+    line!(out, "rate: {} intended, {} achieved", show_rate(s.rate.intended_per_sec), show_rate(s.rate.achieved_per_sec));
+    if s.run.warmup_ns > 0 {
+        line!(out, "warm-up left out: {}", show_ns(s.run.warmup_ns));
+    }
+}
+
+fn series_table(s: &Summary, out: &mut String) {
+    let width = s.series.iter().map(|x| x.name.len()).max().unwrap_or(6).max(6);
+    line!(out, "\n{:width$}  {:8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}", "series", "time", "count", "p50", "p90", "p95", "p99", "p99.9", "max");
+    for series in &s.series {
+        for (name, label, p) in [(series.name.as_str(), "response", &series.response), ("", "service", &series.service)] {
+            let [p50, p90, p95, p99, p999] = percentile_cells(p);
+            let max = p.max_ns.map_or_else(|| "-".into(), show_ns);
+            let count = if name.is_empty() { String::new() } else { show_count(series.count) };
+            line!(out, "{name:width$}  {label:8} {count:>9} {p50:>9} {p90:>9} {p95:>9} {p99:>9} {p999:>9} {max:>9}");
+        }
+    }
+}
+
+/// `12.3ms`, `> 5.00s` where it falls among missing answers, `-` without samples.
+pub(crate) fn percentile_cells(p: &Percentiles) -> [String; 5] {
+    let cell = |ns: Option<i64>, over: Option<i64>| match (ns, over) {
+        (Some(ns), _) => show_ns(ns),
+        (None, Some(over)) => format!("> {}", show_ns(over)),
+        (None, None) => "-".into(),
+    };
+    [
+        cell(p.p50_ns, p.p50_over_ns),
+        cell(p.p90_ns, p.p90_over_ns),
+        cell(p.p95_ns, p.p95_over_ns),
+        cell(p.p99_ns, p.p99_over_ns),
+        cell(p.p999_ns, p.p999_over_ns),
+    ]
+}
+
+fn counts(s: &Summary, out: &mut String) {
+    line!(out, "");
+    for series in s.series.iter().filter(|x| !x.name.contains(':')) {
+        line!(out, "{}: {}", series.name, count_words(series));
+    }
+    let unsent: Vec<String> = s.run.unsent.iter().map(|(why, n)| format!("{} {why}", show_count(*n))).collect();
+    if !unsent.is_empty() {
+        line!(out, "not sent: {}", unsent.join(", "));
+    }
+}
+
+/// `29,990 ok, 3 late, missing 0, duplicates 0`.
+pub(crate) fn count_words(series: &Series) -> String {
+    let mut words = vec![format!("{} ok", show_count(series.ok))];
+    words.extend(series.errors.iter().map(|(class, n)| format!("{} error {class}", show_count(*n))));
+    let optional = [("late", series.late), ("void", series.void), ("unresolved", series.unresolved), ("repeated", series.repeated)];
+    words.extend(optional.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{} {name}", show_count(*n))));
+    words.push(format!("missing {}", show_count(series.missing)));
+    words.push(format!("duplicates {}", show_count(series.duplicates)));
+    words.join(", ")
+}
+
+fn own(s: &Summary, out: &mut String) {
+    let p = &s.lateness.percentiles;
+    let at = |ns: Option<i64>| ns.map_or_else(|| "-".into(), show_ns);
+    let causes: Vec<String> = s.lateness.late_by_cause.iter().map(|(cause, n)| format!("{} {cause}", show_count(*n))).collect();
+    let causes = if causes.is_empty() { String::new() } else { format!("; over 1ms: {}", causes.join(", ")) };
+    line!(out, "lateness: p50 {}, p99 {}, max {}{causes}", at(p.p50_ns), at(p.p99_ns), at(p.max_ns));
+    let cpu = |source: &str| s.evidence.cpu.get(source).map_or_else(|| "-".into(), |(mean, _)| format!("{mean:.2}"));
+    let rss = show_bytes(s.evidence.rss_peak_bytes);
+    line!(out, "own CPU: {} cores (pacer {}), memory {rss}; host {} cores busy; {}", cpu("self"), cpu("thread:pacer"), cpu("host"), s.run.granted);
+}
+
+fn backlog(s: &Summary, out: &mut String) {
+    for b in &s.backlog {
+        let drained = b.drained_after_ns.map_or_else(|| "not drained".into(), |ns| format!("drained after {}", show_ns(ns)));
+        line!(out, "backlog {}: peak {}, growth {}, {drained}, redelivered {}", b.consumer, show_count(b.peak), b.growth, b.redelivered);
+    }
+}
+
+fn verdict(s: &Summary, out: &mut String) {
+    line!(out, "");
+    for slo in &s.verdict.slos {
+        let mark = match slo.state {
+            LineState::Met => "met        ",
+            LineState::Breached => "BREACHED   ",
+            LineState::Undecidable => "undecidable",
+        };
+        line!(out, "{mark}  {}  ({})", slo.line, slo.measured);
+    }
+    line!(out, "\nVERDICT: {}", outcome_name(s.verdict.outcome));
+    for reason in &s.verdict.reasons {
+        line!(out, "  - {reason}");
+    }
+    for error in &s.evidence.first_errors {
+        line!(out, "  first error: {error}");
+    }
+    for note in s.evidence.server_errors.iter().chain(&s.evidence.notes) {
+        line!(out, "  note: {note}");
+    }
+}
+
+pub(crate) fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pass => "PASS",
+        Outcome::Trip => "TRIP",
+        Outcome::Inconclusive => "INCONCLUSIVE",
+    }
+}

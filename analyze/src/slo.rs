@@ -1,0 +1,266 @@
+use schedule::units;
+use std::fmt;
+use std::str::FromStr;
+
+/// One condition, as users write it.
+///
+/// ```text
+/// send/reply p95 < 100ms                  response time of a series
+/// send/reply service p99 < 50ms           service time
+/// send/broadcast:last p95 < 200ms         the last recipient of a fan-out
+/// errors < 0.1%                           error answers, late, missing and unsent, of all
+/// send/reply errors[not_subscribed] == 0  one class of one series
+/// missing == 0    late == 0    duplicates == 0    unsent == 0    answered > 0
+/// backlog growth < 1000                   of any consumer; also `backlog peak`
+/// send/reply p95 < 100ms every 10s        in every window of that length
+/// ```
+///
+/// ```
+/// let line: analyze::Line = "send/reply p95 < 100ms".parse().unwrap();
+/// assert_eq!(line.to_string(), "send/reply p95 < 100ms");
+/// let error = "send/reply p95 < 100".parse::<analyze::Line>().unwrap_err().to_string();
+/// assert_eq!(error, "SLO `send/reply p95 < 100`: `100` is not a duration; write 500ms, 10s, 5m or 1h30m");
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    text: String,
+    /// `send/reply`; `None` is all of them.
+    pub series: Option<String>,
+    /// What is measured.
+    pub metric: Metric,
+    /// How it is compared.
+    pub operator: Operator,
+    /// With what: ns for percentiles, a fraction or a count for counters.
+    pub bound: Bound,
+    /// In every window of this length, ns.
+    pub every_ns: Option<i64>,
+}
+
+/// What a line measures.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Metric {
+    /// A percentile, 0 to 1, of response or service time. 1 is the maximum.
+    Latency {
+        /// Fraction of the samples at or below it.
+        quantile: f64,
+        /// Service time instead of response time.
+        service: bool,
+    },
+    /// A counter; for errors, of one class only.
+    Counter(Counter, Option<String>),
+    /// Growth of the worst consumer's backlog while sending.
+    BacklogGrowth,
+    /// Its peak.
+    BacklogPeak,
+}
+
+/// Counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// Error answers, late, missing and unsent.
+    Errors,
+    /// Not there although observed past the deadline.
+    Missing,
+    /// After the deadline.
+    Late,
+    /// Came more than once.
+    Duplicates,
+    /// Not sent.
+    Unsent,
+    /// Came at all.
+    Answered,
+}
+
+const COUNTERS: [(&str, Counter); 6] = [
+    ("errors", Counter::Errors),
+    ("missing", Counter::Missing),
+    ("late", Counter::Late),
+    ("duplicates", Counter::Duplicates),
+    ("unsent", Counter::Unsent),
+    ("answered", Counter::Answered),
+];
+
+/// Comparisons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Operator {
+    Less,
+    LessOrEqual,
+    Equal,
+    GreaterOrEqual,
+    Greater,
+}
+
+impl Operator {
+    /// Whether `a` stands in this relation to `b`.
+    pub fn holds(self, a: f64, b: f64) -> bool {
+        match self {
+            Operator::Less => a < b,
+            Operator::LessOrEqual => a <= b,
+            Operator::Equal => a == b,
+            Operator::GreaterOrEqual => a >= b,
+            Operator::Greater => a > b,
+        }
+    }
+}
+
+/// What a measurement is compared with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bound {
+    /// ns
+    Duration(i64),
+    /// A share of what was due, 0 to 1.
+    Fraction(f64),
+    /// A number.
+    Count(f64),
+}
+
+impl Bound {
+    /// As a number.
+    pub fn value(self) -> f64 {
+        match self {
+            Bound::Duration(ns) => ns as f64,
+            Bound::Fraction(f) => f,
+            Bound::Count(n) => n,
+        }
+    }
+}
+
+/// A line that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("SLO `{line}`: {what}")]
+pub struct LineError {
+    /// As typed.
+    pub line: String,
+    /// What is wrong, and what would be right.
+    pub what: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Line {
+    type Err = LineError;
+    fn from_str(text: &str) -> Result<Line, LineError> {
+        parse(text).map_err(|what| LineError { line: text.trim().to_owned(), what })
+    }
+}
+
+const SHAPE: &str = "it reads like `send/reply p95 < 100ms`, `errors < 0.1%` or `missing == 0 every 10s`";
+
+fn parse(text: &str) -> Result<Line, String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let at = words.iter().position(|w| operator(w).is_some()).ok_or_else(|| format!("there is no <, <=, ==, >= or > in it; {SHAPE}"))?;
+    let (left, right) = (&words[..at], &words[at + 1..]);
+    let (bound_text, every_ns) = match right {
+        [bound] => (bound, None),
+        [bound, "every", length] => (bound, Some(units::parse_duration_ns(length)?)),
+        _ => return Err(format!("after `{}` comes one value; {SHAPE}", words[at])),
+    };
+    let (series, metric) = match left {
+        ["backlog", "growth"] => (None, Metric::BacklogGrowth),
+        ["backlog", "peak"] => (None, Metric::BacklogPeak),
+        ["backlog", ..] => return Err("backlog has `growth` and `peak`".into()),
+        [name] => (None, metric(name, false)?),
+        [series, "service", name] => (Some(series), metric(name, true)?),
+        [series, name] => (Some(series), metric(name, false)?),
+        _ => return Err(SHAPE.into()),
+    };
+    if let Some(series) = series
+        && !series.contains('/')
+    {
+        return Err(format!("`{series}` is not a series; a series is ACTION/ANSWER, like send/reply"));
+    }
+    let bound = match metric {
+        Metric::Latency { .. } if series.is_none() => return Err(format!("a percentile needs a series before it: send/reply {}", left[0])),
+        Metric::Latency { .. } => Bound::Duration(units::parse_duration_ns(bound_text)?),
+        _ if bound_text.ends_with('%') => Bound::Fraction(units::parse_fraction(bound_text)?),
+        _ => Bound::Count(units::parse_count(bound_text)? as f64),
+    };
+    if every_ns.is_some_and(|ns| ns <= 0) || every_ns.is_some() && matches!(metric, Metric::BacklogGrowth | Metric::BacklogPeak) {
+        return Err("`every` takes a length greater than 0, and does not go with backlog".into());
+    }
+    let operator = operator(words[at]).expect("found above");
+    Ok(Line { text: words.join(" "), series: series.map(|s| (*s).to_owned()), metric, operator, bound, every_ns })
+}
+
+fn operator(word: &str) -> Option<Operator> {
+    Some(match word {
+        "<" => Operator::Less,
+        "<=" => Operator::LessOrEqual,
+        "==" => Operator::Equal,
+        ">=" => Operator::GreaterOrEqual,
+        ">" => Operator::Greater,
+        _ => return None,
+    })
+}
+
+fn metric(name: &str, service: bool) -> Result<Metric, String> {
+    if name == "max" {
+        return Ok(Metric::Latency { quantile: 1.0, service });
+    }
+    if let Some((num, den)) = name.strip_prefix('p').and_then(units::parse_decimal) {
+        let quantile = num as f64 / den as f64 / 100.0;
+        return if quantile > 0.0 && quantile < 1.0 { Ok(Metric::Latency { quantile, service }) } else { Err(format!("`{name}` is not a percentile between p0 and p100")) };
+    }
+    let (counter, class) = match name.split_once('[') {
+        Some((counter, class)) => (counter, Some(class.strip_suffix(']').ok_or("a class stands in brackets: errors[not_subscribed]")?)),
+        None => (name, None),
+    };
+    let found = COUNTERS.iter().find(|(n, _)| *n == counter).map(|(_, c)| *c);
+    match found {
+        Some(Counter::Errors) => Ok(Metric::Counter(Counter::Errors, class.map(str::to_owned))),
+        Some(counter) if class.is_none() && !service => Ok(Metric::Counter(counter, None)),
+        _ => {
+            let known = COUNTERS.iter().map(|(n, _)| *n).chain(["p95", "max"]);
+            let near = known.clone().min_by_key(|n| strsim::damerau_levenshtein(n, counter)).filter(|n| strsim::damerau_levenshtein(n, counter) <= 2);
+            let hint = near.map_or_else(|| format!("there are p50 to p99.999, {}", known.collect::<Vec<_>>().join(", ")), |n| format!("did you mean {n}?"));
+            Err(format!("`{name}` is not a metric; {hint}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_people_write() {
+        for text in [
+            "send/reply p95 < 100ms",
+            "send/reply service p99.9 <= 1s",
+            "send/broadcast:last max < 2s every 10s",
+            "errors < 0.1%",
+            "errors[not_subscribed] == 0",
+            "send/reply errors[x] < 1%",
+            "missing == 0",
+            "backlog growth < 1000",
+            "answered > 0",
+        ] {
+            assert_eq!(text.parse::<Line>().unwrap_or_else(|e| panic!("{e}")).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn typos_get_a_hint() {
+        for (text, hint) in [
+            ("send/reply p95 100ms", "there is no <"),
+            ("send/reply p95 < 100", "`100` is not a duration"),
+            ("errrors < 1%", "did you mean errors?"),
+            ("p95 < 100ms", "a percentile needs a series before it: send/reply p95"),
+            ("send p95 < 100ms", "`send` is not a series"),
+            ("send/reply p200 < 1s", "not a percentile"),
+            ("backlog size < 5", "backlog has `growth` and `peak`"),
+            ("missing == 0 always", "after `==` comes one value"),
+            ("missing == x", "not a whole number"),
+            ("errors[x < 1", "a class stands in brackets"),
+            ("", "there is no <"),
+        ] {
+            let message = text.parse::<Line>().expect_err(text).to_string();
+            assert!(message.contains(hint), "{text}: {message}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the JSON form of a summary.
+pub const SUMMARY_FORMAT: u32 = 1;
+
+/// Everything an analysis found: the one value that every renderer draws.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of this form.
+    pub format: u32,
+    /// What was analysed.
+    pub run: RunInfo,
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// One per action and answer; fan-outs also have `:first`, `:median` and `:last`.
+    pub series: Vec<Series>,
+    /// sent − intended.
+    pub lateness: Lateness,
+    /// Operations per second.
+    pub rate: RateSummary,
+    /// Per consumer.
+    pub backlog: Vec<Backlog>,
+    /// Per display window and series.
+    pub windows: Vec<Window>,
+    /// Per bucket and series.
+    pub buckets: Vec<Bucket>,
+    /// What there is to distrust.
+    pub evidence: Evidence,
+}
+
+/// What was analysed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// ULID.
+    pub id: String,
+    /// The run folder.
+    pub folder: String,
+    /// `complete`, `interrupted` or `partial`.
+    pub state: String,
+    /// Name of the workload.
+    pub workload: String,
+    /// Seed of the schedule.
+    pub seed: u64,
+    /// Command line of the replay.
+    pub command: Vec<String>,
+    /// Servers.
+    pub target: Vec<String>,
+    /// Wall clock at the anchor, epoch ns.
+    pub anchor_epoch_ns: i64,
+    /// Ops that the schedule, laps and duration called for.
+    pub planned_ops: i64,
+    /// Ops in the log after the warm-up.
+    pub ops: u64,
+    /// Ops sent after the warm-up.
+    pub sent: u64,
+    /// Ops not sent, by reason.
+    pub unsent: BTreeMap<String, u64>,
+    /// Left out at the start, ns.
+    pub warmup_ns: i64,
+    /// Length of the windows, ns.
+    pub window_ns: i64,
+    /// Observed up to here, ns.
+    pub observed_ns: i64,
+    /// Cores, memory and kernel.
+    pub host: String,
+    /// What the system granted to the pacer.
+    pub granted: String,
+}
+
+/// The verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// PASS, TRIP or INCONCLUSIVE.
+    pub outcome: Outcome,
+    /// One per SLO line.
+    pub slos: Vec<SloResult>,
+    /// Why it is what it is.
+    pub reasons: Vec<String>,
+}
+
+/// Three ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Outcome {
+    /// Every line holds, on sound evidence.
+    Pass,
+    /// A line is breached, on sound evidence.
+    Trip,
+    /// The evidence does not carry a verdict.
+    Inconclusive,
+}
+
+/// How a line fared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SloResult {
+    /// As written.
+    pub line: String,
+    /// `met`, `breached` or `undecidable`.
+    pub state: LineState,
+    /// What was measured, for people.
+    pub measured: String,
+    /// Why it is undecidable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// State of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LineState {
+    /// Holds.
+    Met,
+    /// Does not.
+    Breached,
+    /// Cannot be told.
+    Undecidable,
+}
+
+/// A latency distribution with its counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// `send/reply`.
+    pub name: String,
+    /// Answers received, the first copy of each.
+    pub count: u64,
+    /// In time and no error.
+    pub ok: u64,
+    /// Observed past the deadline without it.
+    pub missing: u64,
+    /// After the deadline.
+    pub late: u64,
+    /// Copies of what had come already.
+    pub duplicates: u64,
+    /// The target says it had the op already.
+    pub repeated: u64,
+    /// Not expected: the reply was an error, or the op was not sent.
+    pub void: u64,
+    /// Observation ended first.
+    pub unresolved: u64,
+    /// Error answers by class.
+    pub errors: BTreeMap<String, u64>,
+    /// From the intended time.
+    pub response: Percentiles,
+    /// From the time sent.
+    pub service: Percentiles,
+}
+
+/// Percentiles by nearest rank, ns; null where it falls among missing answers, and then `…_over_ns` says what it exceeds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Whether they are exact, or from a histogram of three digits.
+    pub exact: bool,
+    /// Smallest.
+    pub min_ns: Option<i64>,
+    /// Median.
+    pub p50_ns: Option<i64>,
+    /// 90%.
+    pub p90_ns: Option<i64>,
+    /// 95%.
+    pub p95_ns: Option<i64>,
+    /// 99%.
+    pub p99_ns: Option<i64>,
+    /// 99.9%.
+    pub p999_ns: Option<i64>,
+    /// Largest that came.
+    pub max_ns: Option<i64>,
+    /// Set where a percentile falls among missing answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_over_ns: Option<i64>,
+    /// As above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p90_over_ns: Option<i64>,
+    /// As above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_over_ns: Option<i64>,
+    /// As above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_over_ns: Option<i64>,
+    /// As above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p999_over_ns: Option<i64>,
+    /// The curve: (percentile, ns), from the histogram.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<(f64, i64)>,
+}
+
+/// How late ops were sent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lateness {
+    /// Its distribution.
+    pub percentiles: Percentiles,
+    /// Sends later than a millisecond, by cause.
+    pub late_by_cause: BTreeMap<String, u64>,
+}
+
+/// Operations per second.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RateSummary {
+    /// Due, over the time in which they were due.
+    pub intended_per_sec: f64,
+    /// Sent, over the time in which they were due or the time it took, whichever is longer.
+    pub achieved_per_sec: f64,
+    /// Per window: start, due, sent.
+    pub windows: Vec<(i64, u64, u64)>,
+}
+
+/// What waits in a consumer: pending and delivered but unacknowledged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// `STREAM/DURABLE`.
+    pub consumer: String,
+    /// Most at any sample.
+    pub peak: u64,
+    /// At the end of sending − at its start.
+    pub growth: i64,
+    /// Least squares over the time of sending.
+    pub slope_per_sec: f64,
+    /// From the last send to the first empty sample.
+    pub drained_after_ns: Option<i64>,
+    /// Most redelivered at any sample.
+    pub redelivered: u64,
+    /// Samples: time, messages.
+    pub points: Vec<(i64, u64)>,
+}
+
+/// A series in a window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// Start, ns.
+    pub start_ns: i64,
+    /// Series.
+    pub series: String,
+    /// Answers received.
+    pub count: u64,
+    /// Error answers, late and missing.
+    pub errors: u64,
+    /// Missing.
+    pub missing: u64,
+    /// Response time, ns; null where it falls among missing answers or there is none.
+    pub p50_ns: Option<i64>,
+    /// As above.
+    pub p95_ns: Option<i64>,
+    /// As above.
+    pub p99_ns: Option<i64>,
+    /// As above.
+    pub max_ns: Option<i64>,
+}
+
+/// A series in a bucket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Bucket.
+    pub bucket: String,
+    /// Its series.
+    pub series: Series,
+}
+
+/// What there is to distrust.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Records lost because a buffer was full.
+    pub dropped_records: u64,
+    /// Messages that carry no id of ours.
+    pub foreign: u64,
+    /// Answers to ops that are not in the log.
+    pub orphans: u64,
+    /// Sent, but not confirmed before the connection was lost.
+    pub unconfirmed: u64,
+    /// Connections lost: connection, when, for how long.
+    pub gaps: Vec<(u16, i64, i64)>,
+    /// What the server complained about.
+    pub server_errors: Vec<String>,
+    /// First body of each error class.
+    pub first_errors: Vec<String>,
+    /// Jumps of the wall clock, ns.
+    pub clock_steps: Vec<i64>,
+    /// Mean and peak CPU by source, cores.
+    pub cpu: BTreeMap<String, (f64, f64)>,
+    /// Host CPU: time, cores.
+    pub host_cpu: Vec<(i64, f64)>,
+    /// Largest own memory, bytes.
+    pub rss_peak_bytes: u64,
+    /// Anything else worth knowing.
+    pub notes: Vec<String>,
+}
