@@ -1,4 +1,3 @@
-use arrow::array::Array;
 use runlog::{Chunk, Event, EventKind, Manifest, Metric, Role, State, chunks};
 use schedule::Whose;
 use std::path::{Path, PathBuf};

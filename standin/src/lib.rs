@@ -22,6 +22,7 @@ mod message;
 mod message_worker;
 mod notification_worker;
 mod stage;
+pub mod server;
 mod streams;
 
 pub use config::{Config, Fault, FaultKind, ServiceTime, StageConfig, StageName};

@@ -1,0 +1,316 @@
+//! What may be typed. No defaults of the libraries are repeated here, and no work is done.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use schedule::units;
+use std::path::PathBuf;
+
+/// Compose traffic, replay it open-loop at any tempo, decide from the raw log.
+#[derive(Debug, Parser)]
+#[command(name = "retempo", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 PASS or done · 1 could not run · 2 usage or bad input · 3 TRIP · 4 INCONCLUSIVE · 130 interrupted\n\n\
+Examples:\n  retempo demo --duration 3s\n  retempo preset list")]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Everything at once, on a nats-server and a stand-in started for it
+    Demo(Demo),
+    /// The workloads that come with retempo
+    Preset(Preset),
+    /// Turn a workload into a schedule
+    Compile(Compile),
+    /// What is in a schedule
+    Inspect(Inspect),
+    /// Send one op of each action and show what answers
+    Check(Check),
+    /// Send a schedule and log everything
+    Replay(Replay),
+    /// Percentiles and a verdict, from the log of a run
+    Analyze(Analyze),
+    /// Run the chat services, small and faithful, behind a nats-server
+    Standin(StandinArgs),
+    /// Completions for a shell
+    Completions(Completions),
+}
+
+fn count_u32(text: &str) -> Result<u32, String> {
+    units::parse_count(text).and_then(|n| u32::try_from(n).map_err(|_| format!("`{text}` is too large")))
+}
+
+fn rate_per_sec(text: &str) -> Result<f64, String> {
+    units::parse_rate(text).map(|(num, den)| num as f64 / den as f64)
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo demo --duration 3s\n  retempo demo --preset small --rate 200 --duration 2s")]
+pub struct Demo {
+    /// Workload to run
+    #[arg(long, default_value = "medium")]
+    pub preset: String,
+    /// Operations per second
+    #[arg(long, value_parser = rate_per_sec)]
+    pub rate: Option<f64>,
+    /// How long
+    #[arg(long, default_value = "20s", value_parser = units::parse_duration_ns)]
+    pub duration: i64,
+    /// Folder for run folders
+    #[arg(long, default_value = "runs")]
+    pub runs: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo preset list\n  retempo preset show medium")]
+pub struct Preset {
+    #[command(subcommand)]
+    pub command: PresetCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PresetCommand {
+    /// Names and what they are
+    #[command(after_help = "Examples:\n  retempo preset list\n  retempo preset list | head -1")]
+    List,
+    /// The workload file of a preset, to copy and change
+    #[command(after_help = "Examples:\n  retempo preset show medium\n  retempo preset show realistic > my.toml")]
+    Show {
+        /// Name of the preset
+        name: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ArrivalsArg {
+    Poisson,
+    Uniform,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo compile small --duration 2s -o small.parquet\n  retempo compile medium --rate 1000 --duration 3s --seed 7 -o a.parquet")]
+pub struct Compile {
+    /// Workload file (.toml) or name of a preset
+    pub workload: String,
+    /// Schedule to write
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Seed of every draw
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Operations per second: 500, 2k, 50/s
+    #[arg(long, value_parser = rate_per_sec)]
+    pub rate: Option<f64>,
+    /// How long: 30s, 5m
+    #[arg(long, value_parser = units::parse_duration_ns)]
+    pub duration: Option<i64>,
+    /// Number of users of the chat population
+    #[arg(long, value_parser = count_u32)]
+    pub users: Option<u32>,
+    /// Gaps between operations
+    #[arg(long)]
+    pub arrivals: Option<ArrivalsArg>,
+    /// Which of the workload's ways in: frontdoor or canonical
+    #[arg(long)]
+    pub inject: Option<String>,
+    /// Overwrite the output
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo inspect a.parquet\n  retempo inspect a.parquet --json")]
+pub struct Inspect {
+    /// Schedule file
+    pub schedule: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Server")]
+pub struct Nats {
+    /// Server addresses, separated by commas
+    #[arg(short, long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222", value_delimiter = ',', hide_env_values = true)]
+    pub server: Vec<String>,
+    /// File with a user JWT and its nkey seed
+    #[arg(long, env = "NATS_CREDS", value_name = "FILE", hide_env_values = true)]
+    pub creds: Option<PathBuf>,
+    /// File with an nkey seed
+    #[arg(long, env = "NATS_NKEY", value_name = "FILE", hide_env_values = true)]
+    pub nkey: Option<PathBuf>,
+    /// User name
+    #[arg(long, env = "NATS_USER", hide_env_values = true)]
+    pub user: Option<String>,
+    /// Password of the user; better given by the variable
+    #[arg(long, env = "NATS_PASSWORD", hide_env_values = true, requires = "user")]
+    pub password: Option<String>,
+    /// Token; better given by the variable
+    #[arg(long, env = "NATS_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Ask for TLS even if the server does not require it
+    #[arg(long)]
+    pub tls: bool,
+    /// Authorities to trust instead of the system's, PEM
+    #[arg(long, env = "NATS_CA", value_name = "FILE", hide_env_values = true)]
+    pub tls_ca: Option<PathBuf>,
+    /// Our certificate chain, PEM
+    #[arg(long, env = "NATS_CERT", value_name = "FILE", hide_env_values = true)]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of our certificate, PEM
+    #[arg(long, env = "NATS_KEY", value_name = "FILE", hide_env_values = true)]
+    pub tls_key: Option<PathBuf>,
+    /// Send load to a server that is not on this machine
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo check a.parquet\n  retempo check small.parquet")]
+pub struct Check {
+    /// Schedule file
+    pub schedule: PathBuf,
+    #[command(flatten)]
+    pub nats: Nats,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum OnDisconnectArg {
+    /// Send them late, flagged
+    Hold,
+    /// Do not send them, logged
+    Skip,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo replay a.parquet --dry-run\n  retempo replay a.parquet --speed 2 -o run-1")]
+pub struct Replay {
+    /// Schedule file
+    pub schedule: PathBuf,
+    #[command(flatten)]
+    pub nats: Nats,
+    /// Run folder to write [default: runs/<ULID>]
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// Times as fast: 2, 0.5, 200%
+    #[arg(long, conflicts_with = "rate")]
+    pub speed: Option<String>,
+    /// Operations per second: 500, 2k
+    #[arg(long, value_parser = units::parse_rate)]
+    pub rate: Option<(i128, i128)>,
+    /// How often the schedule is sent
+    #[arg(long)]
+    pub loops: Option<u32>,
+    /// Stop sending after this; loops as often as it takes, unless --loops
+    #[arg(long, value_parser = units::parse_duration_ns)]
+    pub duration: Option<i64>,
+    /// Publishing connections
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub connections: u16,
+    /// Operations due while a connection is down
+    #[arg(long, value_enum, default_value = "hold")]
+    pub on_disconnect: OnDisconnectArg,
+    /// Longest wait for answers after the last send [default: the longest timeout of the schedule]
+    #[arg(long, value_parser = units::parse_duration_ns)]
+    pub drain_timeout: Option<i64>,
+    /// Refuse to send faster than this
+    #[arg(long, value_parser = rate_per_sec)]
+    pub max_rate: Option<f64>,
+    /// Say what would be sent, and send nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Judge the run by this line; may be repeated. The exit code is the verdict's
+    #[arg(long)]
+    pub slo: Vec<String>,
+    /// No progress
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Refuse a schedule whose population this MongoDB does not hold
+    #[arg(long, env = "RETEMPO_MONGO", value_name = "URI", hide_env_values = true)]
+    pub mongo: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo analyze run-1\n  retempo analyze run-1 --slo 'send/reply p95 < 100ms' --warmup 500ms --csv csv --html report.html")]
+pub struct Analyze {
+    /// Run folder
+    pub run: PathBuf,
+    /// Condition, in place of the workload's own; may be repeated
+    #[arg(long)]
+    pub slo: Vec<String>,
+    /// Leave out what was due before
+    #[arg(long, default_value = "0s", value_parser = units::parse_duration_ns)]
+    pub warmup: i64,
+    /// Length of the windows of charts and tables
+    #[arg(long, value_parser = units::parse_duration_ns)]
+    pub window: Option<i64>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write CSV files to this folder
+    #[arg(long, value_name = "DIR")]
+    pub csv: Option<PathBuf>,
+    /// Write charts, SVG and PNG, to this folder
+    #[arg(long, value_name = "DIR")]
+    pub charts: Option<PathBuf>,
+    /// Write the report page, one file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write a percentile table (.hgrm) of each series to this folder
+    #[arg(long, value_name = "DIR")]
+    pub hgrm: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo standin --schedule a.parquet --for 1s\n  \
+retempo standin --schedule a.parquet --for 1s --fault drop=1% --fault late_reply=1%:2s --ledger faults.jsonl")]
+pub struct StandinArgs {
+    #[command(flatten)]
+    pub nats: Nats,
+    /// Schedule whose population it serves [default: preset medium]
+    #[arg(long)]
+    pub schedule: Option<PathBuf>,
+    /// Take the population from this MongoDB instead
+    #[arg(long, env = "RETEMPO_STANDIN_MONGO", value_name = "URI", hide_env_values = true)]
+    pub mongo: Option<String>,
+    /// Something that goes wrong: drop=1%, error_reply=1%, late_reply=1%:2s, missing_broadcast=1%, duplicate_broadcast=1%,
+    /// reorder=1%:300ms, stall=broadcast-worker:5s:2s; may be repeated
+    #[arg(long)]
+    pub fault: Vec<standin::Fault>,
+    /// Service time of a stage: message-gatekeeper=2ms, broadcast-worker=exp:2ms, message-worker=lognormal:2ms:0.5
+    #[arg(long, value_name = "STAGE=TIME", value_parser = stage_service)]
+    pub service: Vec<(standin::StageName, standin::ServiceTime)>,
+    /// Messages that a stage handles at a time: message-gatekeeper=100
+    #[arg(long, value_name = "STAGE=N", value_parser = stage_concurrency)]
+    pub concurrency: Vec<(standin::StageName, usize)>,
+    /// Seed of faults and service times
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// Write every injected fault to this file, a JSON line each
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// Stop by itself after this
+    #[arg(long = "for", value_name = "TIME", value_parser = units::parse_duration_ns)]
+    pub lifetime: Option<i64>,
+}
+
+fn stage_service(text: &str) -> Result<(standin::StageName, standin::ServiceTime), String> {
+    let (stage, time) = text.split_once('=').ok_or("write STAGE=TIME, like message-gatekeeper=2ms")?;
+    Ok((stage.parse()?, time.parse()?))
+}
+
+fn stage_concurrency(text: &str) -> Result<(standin::StageName, usize), String> {
+    let (stage, n) = text.split_once('=').ok_or("write STAGE=N, like message-gatekeeper=100")?;
+    match n.parse() {
+        Ok(n @ 1..=10_000) => Ok((stage.parse()?, n)),
+        _ => Err(format!("`{n}` is not a number from 1 to 10000")),
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo completions bash\n  retempo completions zsh > _retempo")]
+pub struct Completions {
+    /// Which shell
+    pub shell: clap_complete::Shell,
+}

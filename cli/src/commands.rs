@@ -1,0 +1,33 @@
+//! One command per file.
+
+mod analyze;
+mod check;
+mod compile;
+mod demo;
+mod inspect;
+mod nats;
+mod preset;
+mod replay;
+mod standin;
+
+use crate::args::{Args, Command};
+use crate::failure::{Exit, Result};
+use clap::CommandFactory;
+
+/// Runs a command.
+pub fn run(command: Command) -> Result<Exit> {
+    match command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Preset(args) => preset::run(&args),
+        Command::Compile(args) => compile::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Analyze(args) => analyze::run(&args),
+        Command::Standin(args) => standin::run(&args),
+        Command::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Args::command(), "retempo", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+    }
+}

@@ -1,0 +1,74 @@
+use super::replay::{DRAIN_QUIET_NS, command_line, prepare_dir, send};
+use super::{compile, nats};
+use crate::args::{Demo, Nats};
+use crate::failure::{Exit, Result, could_not_run};
+use crate::output;
+use analyze::{Question, render};
+use fixtures::{Overrides, Population};
+use replay::{OnDisconnect, Options, Plan, TempoChoice};
+use schedule::Tempo;
+use standin::server::NatsServer;
+use standin::{Config, Directory, Standin};
+
+pub fn run(args: &Demo) -> Result<Exit> {
+    let store = tempfile::tempdir().map_err(could_not_run)?;
+    let server = NatsServer::start(store.path()).map_err(could_not_run)?;
+    let run = ulid::Ulid::new().to_string();
+    let run_dir = args.runs.join(&run);
+    prepare_dir(&run_dir)?;
+    let schedule = run_dir.join("schedule.parquet");
+    let overrides = Overrides { duration_ns: Some(args.duration), rate_per_sec: args.rate, ..Overrides::default() };
+    let meta = compile::compile(&args.preset, &overrides, &schedule)?;
+    let nats = nats::options(&local(server.url()), "retempo demo")?;
+
+    let runtime = tokio::runtime::Runtime::new().map_err(could_not_run)?;
+    let population = Population::of_schedule(&meta)?;
+    let chat = population.chat().ok_or_else(|| could_not_run("the demo runs chat presets"))?;
+    let standin = runtime.block_on(async {
+        let client = replay::control::connect(&nats).await.map_err(could_not_run)?;
+        Standin::start(client, Directory::from_chat(chat), Config::default()).await.map_err(crate::failure::Failure::from)
+    })?;
+    eprintln!("replaying {} ops of `{}` at {}", meta.rows, meta.name, server.url());
+    let tempo = TempoChoice::Tempo(Tempo::default());
+    let plan = Plan::new(&schedule, &tempo, Some(1), None)?;
+    let options = Options {
+        schedule,
+        run_dir: run_dir.clone(),
+        run,
+        command: command_line(),
+        nats,
+        tempo,
+        loops: Some(1),
+        duration_ns: None,
+        connections: 1,
+        on_disconnect: OnDisconnect::Hold,
+        drain_timeout_ns: None,
+        drain_quiet_ns: DRAIN_QUIET_NS,
+    };
+    let sent = send(&options, &plan, false)?;
+    runtime.block_on(standin.stop());
+    drop(server);
+
+    let summary = analyze::analyze(&run_dir, &Question::default())?;
+    output::write(&run_dir.join("summary.json"), render::json(&summary))?;
+    output::print(&render::text(&summary));
+    output::print(&format!("\nsummary  {}\nrun      {}\n", run_dir.join("summary.json").display(), run_dir.display()));
+    Ok(if sent.interrupted { Exit::Interrupted } else { Exit::Done })
+}
+
+/// The server flags for a server without authentication.
+fn local(url: &str) -> Nats {
+    Nats {
+        server: vec![url.to_owned()],
+        creds: None,
+        nkey: None,
+        user: None,
+        password: None,
+        token: None,
+        tls: false,
+        tls_ca: None,
+        tls_cert: None,
+        tls_key: None,
+        yes: false,
+    }
+}

@@ -1,0 +1,151 @@
+use super::nats;
+use crate::args::{OnDisconnectArg, Replay};
+use crate::failure::{Exit, Result, could_not_run, usage};
+use crate::output;
+use replay::{OnDisconnect, Options, Plan, Progress, Stop, TempoChoice};
+use schedule::Tempo;
+use schedule::units::{show_bytes, show_count, show_ns, show_rate};
+use std::path::PathBuf;
+
+/// All expected answers in and this long nothing new: the drain is over.
+pub const DRAIN_QUIET_NS: i64 = 300_000_000;
+
+pub fn run(args: &Replay) -> Result<Exit> {
+    let tempo = match (&args.speed, args.rate) {
+        (Some(speed), _) => TempoChoice::Tempo(Tempo::parse_speed(speed).map_err(usage)?),
+        (_, Some(rate)) => TempoChoice::Rate(rate),
+        _ => TempoChoice::Tempo(Tempo::default()),
+    };
+    let lines: Vec<analyze::Line> = args.slo.iter().map(|l| l.parse()).collect::<std::result::Result<_, _>>().map_err(analyze::Error::from)?;
+    let plan = Plan::new(&args.schedule, &tempo, args.loops, args.duration)?;
+    let peak = plan.meta.peak_rate_per_sec * plan.tempo.speed();
+    if let Some(max) = args.max_rate
+        && peak > max
+    {
+        return Err(usage(format!("the peak of {} is above --max-rate {}; lower --rate or --speed", show_rate(peak), show_rate(max))));
+    }
+    if args.dry_run {
+        return Ok(dry_run(&plan, peak));
+    }
+    let nats = nats::options(&args.nats, "retempo replay")?;
+    nats::confirm_target(&args.nats, &nats)?;
+    let run = ulid::Ulid::new().to_string();
+    let run_dir = args.output.clone().unwrap_or_else(|| PathBuf::from("runs").join(&run));
+    prepare_dir(&run_dir)?;
+    let options = Options {
+        schedule: args.schedule.clone(),
+        run_dir: run_dir.clone(),
+        run,
+        command: command_line(),
+        nats,
+        tempo,
+        loops: args.loops,
+        duration_ns: args.duration,
+        connections: args.connections,
+        on_disconnect: match args.on_disconnect {
+            OnDisconnectArg::Hold => OnDisconnect::Hold,
+            OnDisconnectArg::Skip => OnDisconnect::Skip,
+        },
+        drain_timeout_ns: args.drain_timeout,
+        drain_quiet_ns: DRAIN_QUIET_NS,
+    };
+    let report = send(&options, &plan, args.quiet)?;
+    output::print(&format!("{}\n", run_dir.display()));
+    if !lines.is_empty() {
+        let summary = analyze::analyze(&run_dir, &analyze::Question { slo: Some(lines), ..Default::default() })?;
+        eprint!("{}", analyze::render::text(&summary));
+        return Ok(if report.interrupted { Exit::Interrupted } else { summary.verdict.outcome.into() });
+    }
+    eprintln!("analyse it: retempo analyze {}", run_dir.display());
+    Ok(if report.interrupted { Exit::Interrupted } else { Exit::Done })
+}
+
+/// How sending went.
+pub struct Sent {
+    pub interrupted: bool,
+}
+
+/// Replays with progress and signals: the first drains, the second quits.
+pub fn send(options: &Options, plan: &Plan, quiet: bool) -> Result<Sent> {
+    let stop = Stop::default();
+    let asked = stop.clone();
+    let handled = ctrlc::set_handler(move || {
+        if asked.ask() == 1 {
+            eprintln!("\nstopping: waiting for answers; once more to quit");
+        }
+    });
+    handled.map_err(|e| could_not_run(format!("cannot watch for signals: {e}")))?;
+    let show = !quiet && output::is_terminal();
+    let report = replay::replay(options, plan, &stop, &mut |p: &Progress| {
+        if show {
+            eprintln!("{}", progress_line(p));
+        }
+    })?;
+    if report.dropped > 0 {
+        eprintln!("{} records were lost because a buffer was full; the verdict will say so", report.dropped);
+    }
+    Ok(Sent { interrupted: stop.asked() > 0 })
+}
+
+fn progress_line(p: &Progress) -> String {
+    let phase = if p.draining { "draining" } else { "sending " };
+    format!(
+        "{phase} {:>7}  due {:>9}  sent {:>9}  answers {:>9}  outstanding {:>7}  late p99 <{:>7}  backlog {:>6}",
+        show_ns(p.t_ns - p.t_ns % 1_000_000),
+        show_count(p.due as u64),
+        show_count(p.sent as u64),
+        show_count(p.answers as u64),
+        show_count(p.outstanding as u64),
+        show_ns(p.late_p99_ns),
+        show_count(p.backlog as u64),
+    )
+}
+
+fn dry_run(plan: &Plan, peak: f64) -> Exit {
+    let mut text = format!(
+        "{} ops over {}: {} (peak {}), {} laps of {}\n{} a lap, largest payload {}\n",
+        show_count(plan.ops as u64),
+        show_ns(plan.span_ns),
+        show_rate(plan.rate_per_sec),
+        show_rate(peak),
+        plan.loops,
+        show_ns(plan.tempo.run_ns(plan.meta.duration_ns)),
+        show_bytes(plan.lap_bytes),
+        show_bytes(plan.max_payload_bytes as u64),
+    );
+    for (action, n) in plan.meta.actions.iter().zip(&plan.ops_by_action) {
+        text += &format!("{:20} {:>12} a lap\n", action.name, show_count(*n));
+    }
+    output::print(&text);
+    Exit::Done
+}
+
+/// The run folder is made, and found writable, before anything is sent.
+pub fn prepare_dir(dir: &std::path::Path) -> Result<()> {
+    if dir.join(runlog::MANIFEST).exists() {
+        return Err(usage(format!("{} is a run already; nothing recorded is overwritten: choose another folder with -o", dir.display())));
+    }
+    if dir.is_file() {
+        return Err(usage(format!("{} is a file; a run needs a folder: choose another with -o", dir.display())));
+    }
+    let probe = dir.join(".probe");
+    let writable = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&probe, "")).and_then(|()| std::fs::remove_file(&probe));
+    writable.map_err(|e| usage(format!("cannot write the run folder {}: {e}; choose another with -o", dir.display())))
+}
+
+/// The command line for the manifest; what may be a secret is left out.
+pub fn command_line() -> Vec<String> {
+    let mut hide_next = false;
+    std::env::args()
+        .map(|arg| {
+            let hidden = std::mem::replace(&mut hide_next, matches!(arg.as_str(), "--password" | "--token" | "--mongo"));
+            let secret = ["--password=", "--token=", "--mongo="].iter().find(|p| arg.starts_with(**p));
+            match (hidden, secret, arg.split_once('@')) {
+                (true, ..) => "***".into(),
+                (_, Some(prefix), _) => format!("{prefix}***"),
+                (.., Some((before, host))) if before.contains("://") => format!("{}://***@{host}", before.split("://").next().unwrap_or("nats")),
+                _ => arg,
+            }
+        })
+        .collect()
+}

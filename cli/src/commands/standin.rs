@@ -1,0 +1,66 @@
+use super::{compile, nats};
+use crate::args::StandinArgs;
+use crate::failure::{Exit, Result, could_not_run, usage};
+use crate::output;
+use fixtures::Population;
+use schedule::Reader;
+use standin::{Config, Directory, Standin};
+use std::time::Duration;
+
+pub fn run(args: &StandinArgs) -> Result<Exit> {
+    let options = nats::options(&args.nats, "retempo standin")?;
+    let (directory, site) = directory(args)?;
+    let mut config = Config { site, seed: args.seed, faults: args.fault.clone(), ledger: args.ledger.clone(), ..Config::default() };
+    for (stage, service) in &args.service {
+        config.stages[*stage as usize].service = *service;
+    }
+    for (stage, concurrency) in &args.concurrency {
+        config.stages[*stage as usize].concurrency = *concurrency;
+    }
+    let runtime = tokio::runtime::Runtime::new().map_err(could_not_run)?;
+    runtime.block_on(async {
+        // The hot path's client gives the clearer sentence when nobody is there.
+        wire::connect_any(&options, 0)?;
+        let client = replay::control::connect(&options).await.map_err(could_not_run)?;
+        let (rooms, users) = directory.size();
+        let standin = Standin::start(client, directory, config).await?;
+        output::print(&format!("ready: {users} users in {rooms} rooms behind {}\n", options.servers[0]));
+        let lifetime = async {
+            match args.lifetime {
+                Some(ns) => tokio::time::sleep(Duration::from_nanos(ns as u64)).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(could_not_run)?;
+        tokio::select! {
+            () = lifetime => {}
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        let injected = standin.injected().len();
+        if injected > 0 {
+            eprintln!("{injected} faults injected");
+        }
+        standin.stop().await;
+        Ok(Exit::Done)
+    })
+}
+
+/// Population and site: from the schedule, or the default preset.
+fn directory(args: &StandinArgs) -> Result<(Directory, String)> {
+    let (population, workload) = match &args.schedule {
+        Some(path) => {
+            let reader = Reader::open(path)?;
+            let workload: fixtures::Workload = serde_json::from_value(reader.meta().workload.clone())
+                .map_err(|e| usage(format!("{}: its workload cannot be read ({e}); compile it again", path.display())))?;
+            (Population::of_schedule(reader.meta())?, workload)
+        }
+        None => {
+            let (workload, base) = compile::load("medium")?;
+            (Population::build(&workload, workload.seed, &base)?, workload)
+        }
+    };
+    let chat = population.chat().ok_or_else(|| usage("the stand-in serves chat workloads; this one has no [population.chat]"))?;
+    let site = workload.vars.get("site").cloned().unwrap_or_else(|| "site-local".into());
+    Ok((Directory::from_chat(chat), site))
+}
