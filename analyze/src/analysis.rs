@@ -1,3 +1,4 @@
+use crate::Error;
 use crate::backlog::backlog;
 use crate::input::Input;
 use crate::samples::{Percentile, Samples};
@@ -6,7 +7,6 @@ use crate::summary::{self, Bucket, Evidence, Lateness, Percentiles, RateSummary,
 use crate::tally::{Cell, Copy, SeriesKey, Tally};
 use crate::verdict;
 use crate::wave::{self, Grid, WAVE_OPS};
-use crate::Error;
 use rayon::prelude::*;
 use runlog::{EventKind, Manifest, Outcome, State};
 use schedule::units;
@@ -85,7 +85,13 @@ fn count(input: &Input, grid: &Grid, lines: &[Line], names: &BTreeMap<SeriesKey,
     Ok((tally, closed))
 }
 
-fn close(tally: &mut Tally, closed: &mut Vec<ClosedWindow>, lines: &[Line], names: &BTreeMap<SeriesKey, String>, done: impl Fn(i64, i64) -> bool) {
+fn close(
+    tally: &mut Tally,
+    closed: &mut Vec<ClosedWindow>,
+    lines: &[Line],
+    names: &BTreeMap<SeriesKey, String>,
+    done: impl Fn(i64, i64) -> bool,
+) {
     let keys: Vec<_> = tally.windows.keys().filter(|(length, window, _)| done(*length, *window)).copied().collect();
     for (length_ns, window, key) in keys {
         let mut cell = tally.windows.remove(&(length_ns, window, key)).expect("just listed");
@@ -159,7 +165,11 @@ fn summarise(f: &mut Findings, warmup_ns: i64, window_ns: i64) -> Summary {
     for (key, cell) in &mut f.tally.series {
         series.push(series_of(&f.names[key], cell));
     }
-    let buckets = f.tally.buckets.iter_mut().map(|((key, bucket), cell)| Bucket { bucket: bucket.to_string(), series: series_of(&f.names[key], cell) });
+    let buckets = f
+        .tally
+        .buckets
+        .iter_mut()
+        .map(|((key, bucket), cell)| Bucket { bucket: bucket.to_string(), series: series_of(&f.names[key], cell) });
     let buckets = buckets.collect();
     let rate = rate(f, window_ns);
     let sent_until_ns = f.tally.sent_span.map_or(0, |(_, last)| last);
@@ -222,7 +232,10 @@ fn percentiles(samples: &mut Samples, missing: u64, timeout_ns: i64) -> Percenti
         let n = samples.count() + missing;
         let resolved = |p: &f64| (1.0 - p / 100.0) * n as f64 >= 1.0;
         let points: Vec<f64> = curve_points().take_while(resolved).collect();
-        points.into_iter().filter_map(|p| if let Percentile::Value(ns) = samples.percentile(p / 100.0, missing) { Some((p, ns)) } else { None }).collect()
+        points
+            .into_iter()
+            .filter_map(|p| if let Percentile::Value(ns) = samples.percentile(p / 100.0, missing) { Some((p, ns)) } else { None })
+            .collect()
     } else {
         Vec::new()
     };
@@ -296,7 +309,8 @@ fn run_info(f: &Findings, warmup_ns: i64, window_ns: i64) -> RunInfo {
         State::Complete => "complete",
         State::Interrupted => "interrupted",
     };
-    let granted = format!("SCHED_FIFO {}, timer slack {} ns", if m.granted.sched_fifo { "granted" } else { "not granted" }, m.granted.timer_slack_ns);
+    let granted =
+        format!("SCHED_FIFO {}, timer slack {} ns", if m.granted.sched_fifo { "granted" } else { "not granted" }, m.granted.timer_slack_ns);
     RunInfo {
         id: m.run.clone(),
         folder: input.dir.display().to_string(),

@@ -18,7 +18,10 @@ pub fn backlog(metrics: &[Metric], sent_until_ns: i64) -> Vec<Backlog> {
             _ => {}
         }
     }
-    samples.into_iter().map(|(consumer, points)| one(consumer, &points, redelivered.get(consumer).copied().unwrap_or(0.0), sent_until_ns)).collect()
+    samples
+        .into_iter()
+        .map(|(consumer, points)| one(consumer, &points, redelivered.get(consumer).copied().unwrap_or(0.0), sent_until_ns))
+        .collect()
 }
 
 fn one(consumer: &str, points: &BTreeMap<i64, f64>, redelivered: f64, sent_until_ns: i64) -> Backlog {

@@ -75,7 +75,11 @@ impl Input {
     }
 }
 
-fn rows<T: runlog::Table>(dir: &Path, len: impl Fn(&T::Columns) -> usize, row: impl Fn(&T::Columns, usize) -> T) -> Result<Vec<T>, runlog::Error> {
+fn rows<T: runlog::Table>(
+    dir: &Path,
+    len: impl Fn(&T::Columns) -> usize,
+    row: impl Fn(&T::Columns, usize) -> T,
+) -> Result<Vec<T>, runlog::Error> {
     let mut all = Vec::new();
     for chunk in chunks::<T>(dir)? {
         for columns in chunk.read::<T>()? {

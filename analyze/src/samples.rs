@@ -82,7 +82,9 @@ impl Samples {
                 self.bound();
             }
             (Some(mine), Some(theirs)) => mine.add(*theirs).expect("both resize"),
-            (Some(mine), None) => other.small.iter().map(|&v| u64::from(v)).chain(other.big.iter().map(|&v| v as u64)).for_each(|v| mine.saturating_record(v)),
+            (Some(mine), None) => {
+                other.small.iter().map(|&v| u64::from(v)).chain(other.big.iter().map(|&v| v as u64)).for_each(|v| mine.saturating_record(v))
+            }
             (mine @ None, Some(theirs)) => {
                 *mine = Some(theirs);
                 self.spill();
@@ -135,7 +137,9 @@ impl Samples {
             return Percentile::Over;
         }
         if let Some(histogram) = &self.histogram {
-            return Percentile::Value((histogram.value_at_quantile(rank as f64 / self.count as f64) as i64).clamp(self.min_ns, self.max_ns));
+            return Percentile::Value(
+                (histogram.value_at_quantile(rank as f64 / self.count as f64) as i64).clamp(self.min_ns, self.max_ns),
+            );
         }
         if !self.sorted {
             use rayon::slice::ParallelSliceMut;

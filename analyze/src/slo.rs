@@ -204,7 +204,11 @@ fn metric(name: &str, service: bool) -> Result<Metric, String> {
     }
     if let Some((num, den)) = name.strip_prefix('p').and_then(units::parse_decimal) {
         let quantile = num as f64 / den as f64 / 100.0;
-        return if quantile > 0.0 && quantile < 1.0 { Ok(Metric::Latency { quantile, service }) } else { Err(format!("`{name}` is not a percentile between p0 and p100")) };
+        return if quantile > 0.0 && quantile < 1.0 {
+            Ok(Metric::Latency { quantile, service })
+        } else {
+            Err(format!("`{name}` is not a percentile between p0 and p100"))
+        };
     }
     let (counter, class) = match name.split_once('[') {
         Some((counter, class)) => (counter, Some(class.strip_suffix(']').ok_or("a class stands in brackets: errors[not_subscribed]")?)),
@@ -216,8 +220,14 @@ fn metric(name: &str, service: bool) -> Result<Metric, String> {
         Some(counter) if class.is_none() && !service => Ok(Metric::Counter(counter, None)),
         _ => {
             let known = COUNTERS.iter().map(|(n, _)| *n).chain(["p95", "max"]);
-            let near = known.clone().min_by_key(|n| strsim::damerau_levenshtein(n, counter)).filter(|n| strsim::damerau_levenshtein(n, counter) <= 2);
-            let hint = near.map_or_else(|| format!("there are p50 to p99.999, {}", known.collect::<Vec<_>>().join(", ")), |n| format!("did you mean {n}?"));
+            let near = known
+                .clone()
+                .min_by_key(|n| strsim::damerau_levenshtein(n, counter))
+                .filter(|n| strsim::damerau_levenshtein(n, counter) <= 2);
+            let hint = near.map_or_else(
+                || format!("there are p50 to p99.999, {}", known.collect::<Vec<_>>().join(", ")),
+                |n| format!("did you mean {n}?"),
+            );
             Err(format!("`{name}` is not a metric; {hint}"))
         }
     }

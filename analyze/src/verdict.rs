@@ -57,7 +57,8 @@ fn result(f: &mut Findings, index: usize, line: &Line, backlog: &[Backlog], evid
         Metric::BacklogPeak => worst(backlog, |b| b.peak as f64),
     };
     let holds = line.operator.holds(measured.value, line.bound.value());
-    let lost = (evidence.dropped_records > 0).then(|| format!("{} records were lost; lower the rate or use a faster disk", evidence.dropped_records));
+    let lost = (evidence.dropped_records > 0)
+        .then(|| format!("{} records were lost; lower the rate or use a faster disk", evidence.dropped_records));
     // Lost records may hide answers, but they cannot make an answer slow.
     let doubt = if holds || !matches!(line.metric, Metric::Latency { .. }) { measured.doubt.or(lost) } else { measured.doubt };
     let state = match (&doubt, holds) {
@@ -101,7 +102,10 @@ fn latency(f: &mut Findings, line: &Line, quantile: f64, service: bool) -> Measu
     } else if unresolved(cell) {
         Some(format!("{} answers are unresolved: observation ended first", cell.unresolved))
     } else if breached && !service && service_holds && own_late > (1.0 - quantile) / 2.0 {
-        Some(format!("sends were late by our own fault ({:.2}%) and service time holds; give the load box a core of its own, or lower the rate", own_late * 100.0))
+        Some(format!(
+            "sends were late by our own fault ({:.2}%) and service time holds; give the load box a core of its own, or lower the rate",
+            own_late * 100.0
+        ))
     } else {
         None
     };
@@ -207,7 +211,11 @@ fn worst(backlog: &[Backlog], of: impl Fn(&Backlog) -> f64) -> Measured {
     match backlog.iter().max_by(|a, b| of(a).total_cmp(&of(b))) {
         Some(b) => Measured { value: of(b), text: format!("{} ({})", of(b), b.consumer), doubt: None },
         // No sample is not zero.
-        None => Measured { value: f64::NAN, text: "no samples".into(), doubt: Some("no backlog was sampled; does the workload name its `streams`?".into()) },
+        None => Measured {
+            value: f64::NAN,
+            text: "no samples".into(),
+            doubt: Some("no backlog was sampled; does the workload name its `streams`?".into()),
+        },
     }
 }
 
@@ -229,7 +237,11 @@ fn generator_limits(tally: &Tally, rate: &RateSummary) -> Vec<String> {
     }
     let blocked = ["socket_full", "disconnected"].iter().any(|cause| tally.late_by_cause.contains_key(cause)) || !tally.unsent.is_empty();
     if !blocked && rate.achieved_per_sec < ACHIEVED_MIN * rate.intended_per_sec {
-        limits.push(format!("the generator sent {} of {}; lower the rate", show_rate(rate.achieved_per_sec), show_rate(rate.intended_per_sec)));
+        limits.push(format!(
+            "the generator sent {} of {}; lower the rate",
+            show_rate(rate.achieved_per_sec),
+            show_rate(rate.intended_per_sec)
+        ));
     }
     limits
 }

@@ -3,7 +3,7 @@
 use crate::input::Input;
 use crate::tally::{Cell, Copy, LATE_NS, SeriesKey, Tally, cause};
 use arrow::array::Array;
-use runlog::{Broadcast, Chunk, Cell as _, Expected, Outcome, Reply, Sent, Status};
+use runlog::{Broadcast, Cell as _, Chunk, Expected, Outcome, Reply, Sent, Status};
 use schedule::AnswerKind;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -240,10 +240,21 @@ impl Wave<'_> {
     fn reply_failed(&self, index: usize) -> bool {
         let rules = &self.input.manifest.schedule.answers;
         let firsts = &self.firsts[index * self.answers..(index + 1) * self.answers];
-        rules.iter().zip(firsts).any(|(rule, f)| rule.kind == AnswerKind::Reply && f.received_ns != i64::MAX && f.status == Status::Error as u8)
+        rules
+            .iter()
+            .zip(firsts)
+            .any(|(rule, f)| rule.kind == AnswerKind::Reply && f.received_ns != i64::MAX && f.status == Status::Error as u8)
     }
 
-    fn retire_answer(&mut self, index: usize, slot: &Slot, answer: u8, expected: Option<Option<u32>>, mut received: Vec<i64>, failed: bool) {
+    fn retire_answer(
+        &mut self,
+        index: usize,
+        slot: &Slot,
+        answer: u8,
+        expected: Option<Option<u32>>,
+        mut received: Vec<i64>,
+        failed: bool,
+    ) {
         let first = self.firsts[index * self.answers + usize::from(answer)];
         let duplicates = self.duplicates.get(&(index as u32, answer)).copied().unwrap_or(0);
         if first.received_ns != i64::MAX {

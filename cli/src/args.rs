@@ -7,8 +7,10 @@ use std::path::PathBuf;
 /// Compose traffic, replay it open-loop at any tempo, decide from the raw log.
 #[derive(Debug, Parser)]
 #[command(name = "retempo", version, max_term_width = 110, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 PASS or done · 1 could not run · 2 usage or bad input · 3 TRIP · 4 INCONCLUSIVE · 130 interrupted\n\n\
-Examples:\n  retempo demo --duration 3s\n  retempo preset list")]
+#[command(
+    after_help = "Exit codes: 0 PASS or done · 1 could not run · 2 usage or bad input · 3 TRIP · 4 INCONCLUSIVE · 130 interrupted\n\n\
+Examples:\n  retempo demo --duration 3s\n  retempo preset list"
+)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -88,7 +90,9 @@ pub enum ArrivalsArg {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  retempo compile small --duration 2s -o small.parquet\n  retempo compile medium --rate 1000 --duration 3s --seed 7 -o a.parquet")]
+#[command(
+    after_help = "Examples:\n  retempo compile small --duration 2s -o small.parquet\n  retempo compile medium --rate 1000 --duration 3s --seed 7 -o a.parquet"
+)]
 pub struct Compile {
     /// Workload file (.toml) or name of a preset
     pub workload: String,
@@ -190,7 +194,7 @@ pub struct Replay {
     pub schedule: PathBuf,
     #[command(flatten)]
     pub nats: Nats,
-    /// Run folder to write [default: runs/<ULID>]
+    /// Run folder to write [default: runs/ULID]
     #[arg(short, long)]
     pub output: Option<PathBuf>,
     /// Times as fast: 2, 0.5, 200%
@@ -232,7 +236,9 @@ pub struct Replay {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  retempo analyze run-1\n  retempo analyze run-1 --slo 'send/reply p95 < 100ms' --warmup 500ms --csv csv --html report.html")]
+#[command(
+    after_help = "Examples:\n  retempo analyze run-1\n  retempo analyze run-1 --slo 'send/reply p95 < 100ms' --warmup 500ms --csv csv --html report.html"
+)]
 pub struct Analyze {
     /// Run folder
     pub run: PathBuf,

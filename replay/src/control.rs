@@ -16,7 +16,9 @@ pub async fn connect(options: &Options) -> Result<async_nats::Client, String> {
         Auth::UserPassword(user, password) => base.user_and_password(user, password),
         Auth::NKey(seed) => base.nkey(seed),
         Auth::Jwt { jwt, seed } => {
-            let creds = format!("-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n");
+            let creds = format!(
+                "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+            );
             base.credentials(&creds).map_err(|e| e.to_string())?
         }
     };

@@ -119,7 +119,15 @@ impl Decoder {
         };
         let (status, code) = status(rule, message);
         let recipient = rule.recipient.and_then(|n| token(message.subject, n)).map_or(0, xxh3_64);
-        Decoded::Answer(Answer { op: id.op, answer: rule.answer, broadcast: rule.broadcast, status, code, recipient, payload: message.payload })
+        Decoded::Answer(Answer {
+            op: id.op,
+            answer: rule.answer,
+            broadcast: rule.broadcast,
+            status,
+            code,
+            recipient,
+            payload: message.payload,
+        })
     }
 
     fn whose(&self, rule: &Rule, message: &Message<'_>) -> Option<Id> {
@@ -138,9 +146,10 @@ fn status(rule: &Rule, message: &Message<'_>) -> (Status, Option<String>) {
         let code = if status == 503 { "no_responders".into() } else { format!("nats_{status}") };
         return (Status::Error, Some(code));
     }
-    let present = |pointer: &Pointer| -> Option<Cow<'_, str>> { pointer.find(message.payload).filter(|v| !matches!(v.trim(), "null" | "\"\"")) };
+    let present =
+        |pointer: &Pointer| -> Option<Cow<'_, str>> { pointer.find(message.payload).filter(|v| !matches!(v.trim(), "null" | "\"\"")) };
     if rule.error.as_ref().is_some_and(|p| present(p).is_some()) {
-        let class = rule.code.iter().find_map(|p| present(p)).map(|raw| raw.trim().trim_matches('"').chars().take(64).collect());
+        let class = rule.code.iter().find_map(present).map(|raw| raw.trim().trim_matches('"').chars().take(64).collect());
         return (Status::Error, Some(class.unwrap_or_else(|| "error".into())));
     }
     if rule.duplicate.as_ref().is_some_and(|p| p.find(message.payload).is_some_and(|v| v.trim() == "true")) {
@@ -207,16 +216,20 @@ mod tests {
         key.write_base62(Id { op: 8, ordinal: 1 }, &mut id);
         let (request, id) = (std::str::from_utf8(&request).unwrap(), std::str::from_utf8(&id).unwrap());
         let at = |subject: &str| Source::Subject(decoder.subjects().iter().position(|s| s == subject).unwrap());
-        let decode = |source, subject: &str, headers: &[u8], payload: &str| match decoder.decode(source, &message(subject, headers, payload)) {
-            Decoded::Answer(a) => format!("{} {} {:?} {:?} {}", a.op, a.answer, a.status, a.code, a.recipient != 0),
-            Decoded::Foreign => "foreign".into(),
-            Decoded::Ignored => "ignored".into(),
-        };
+        let decode =
+            |source, subject: &str, headers: &[u8], payload: &str| match decoder.decode(source, &message(subject, headers, payload)) {
+                Decoded::Answer(a) => format!("{} {} {:?} {:?} {}", a.op, a.answer, a.status, a.code, a.recipient != 0),
+                Decoded::Foreign => "foreign".into(),
+                Decoded::Ignored => "ignored".into(),
+            };
         let replies = at("u.*.response.>");
         let on = format!("u.bob.response.{request}");
         assert_eq!(decode(replies, &on, b"", r#"{"id":"x"}"#), "7 0 Ok None false");
         assert_eq!(decode(replies, &on, b"", r#"{"id":"x","error":""}"#), "7 0 Ok None false");
-        assert_eq!(decode(replies, &on, b"", r#"{"error":"no","code":"forbidden","reason":"not_subscribed"}"#), r#"7 0 Error Some("not_subscribed") false"#);
+        assert_eq!(
+            decode(replies, &on, b"", r#"{"error":"no","code":"forbidden","reason":"not_subscribed"}"#),
+            r#"7 0 Error Some("not_subscribed") false"#
+        );
         assert_eq!(decode(replies, &on, b"", r#"{"error":"no","code":"internal"}"#), r#"7 0 Error Some("internal") false"#);
         assert_eq!(decode(replies, &on, b"", r#"{"operation":"room.create"}"#), "ignored");
         assert_eq!(decode(replies, "u.bob.response.018f6f0e-5b7a-7c31-9d52-0c4f1b2a9e77", b"", "{}"), "foreign");

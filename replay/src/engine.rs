@@ -59,6 +59,7 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
         notes,
         sending_done: false.into(),
         finish: false.into(),
+        logged: false.into(),
         failure: Mutex::new(None),
     });
     let anchor_epoch_ns = clock.anchor_epoch_ns();
@@ -78,7 +79,8 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
         let incoming = Incoming { connection: connection.index, generation: connection.generation(), stream, buffer: connected.received };
         incoming_in.send(incoming).expect("the receiver is not yet started");
     }
-    let receiver = Receiver { shared: shared.clone(), decoder, incoming, log: answers_in, codes: Default::default(), noted: Default::default() };
+    let receiver =
+        Receiver { shared: shared.clone(), decoder, incoming, log: answers_in, codes: Default::default(), noted: Default::default() };
     threads.add("receiver", move || receiver.run());
     let (reconnecting, nats) = (shared.clone(), options.nats.clone());
     threads.add("reconnect", move || reconnect::run(&reconnecting, &nats, &incoming_in));
@@ -105,6 +107,7 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
     wait_for_the_end(&shared, options, plan, progress);
     shared.finish.store(true, Relaxed);
     threads.join();
+    shared.logged.store(true, Relaxed);
     logging.join().expect("the logger does not panic")?;
     if let Some(error) = shared.failure.lock().expect("no panic while locked").take() {
         return Err(error);

@@ -40,7 +40,7 @@ impl Logger {
         let clock = self.shared.clock;
         let mut last_flush = clock.now_ns();
         loop {
-            let finishing = self.shared.finished();
+            let finishing = self.shared.logged.load(Relaxed);
             let started = clock.now_ns();
             self.drain(&mut logs)?;
             if finishing || started - last_flush >= FLUSH_NS {

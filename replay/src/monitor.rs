@@ -33,14 +33,18 @@ pub(crate) fn run(shared: &Arc<Shared>, options: &wire::Options, streams: &[Stri
                 shared.event(EventKind::ClockStep, now_offset_ns - offset_ns, None);
             }
             offset_ns = now_offset_ns;
-            if let Some(client) = &client {
-                let sampled = tokio::time::timeout(Duration::from_secs(2), backlog(shared, client, streams, &mut missing));
-                if sampled.await.is_err() {
-                    shared.event(EventKind::Note, 0, Some("no backlog sample: JetStream did not answer for 2 s"));
-                }
-            }
+            sample_backlog(shared, client.as_ref(), streams, &mut missing).await;
         }
+        // Once more, so that a backlog drained within the last second shows.
+        sample_backlog(shared, client.as_ref(), streams, &mut missing).await;
     });
+}
+
+async fn sample_backlog(shared: &Shared, client: Option<&async_nats::Client>, streams: &[String], missing: &mut Vec<String>) {
+    let Some(client) = client else { return };
+    if tokio::time::timeout(Duration::from_secs(2), backlog(shared, client, streams, missing)).await.is_err() {
+        shared.event(EventKind::Note, 0, Some("no backlog sample: JetStream did not answer for 2 s"));
+    }
 }
 
 async fn finished(shared: &Shared) {

@@ -139,7 +139,10 @@ impl Plan {
                 return Err(format!("op {} waits for an answer (gate or bind); this replay cannot do that yet", row.op));
             }
             if self.loops > 1 && (row.key.is_some() || self.meta.actions[usize::from(row.action)].once) {
-                return Err(format!("op {} cannot be sent twice (it has a key, or its action is marked once); replay without --loops", row.op));
+                return Err(format!(
+                    "op {} cannot be sent twice (it has a key, or its action is marked once); replay without --loops",
+                    row.op
+                ));
             }
             self.ops_by_action[usize::from(row.action)] += 1;
             self.lap_bytes += (row.target.len() + row.payload.len() + row.headers().map(|(n, v)| n.len() + v.len()).sum::<usize>()) as u64;

@@ -137,6 +137,8 @@ pub(crate) struct Shared {
     pub sending_done: AtomicBool,
     /// Threads should end.
     pub finish: AtomicBool,
+    /// They have: the logger may close.
+    pub logged: AtomicBool,
     /// The first thing that went wrong in a thread.
     pub failure: Mutex<Option<crate::Error>>,
 }

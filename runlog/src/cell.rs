@@ -1,8 +1,8 @@
 //! The types a log column may have, and how each becomes an Arrow array.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int64Array, Int64Builder, ListArray, StringArray, StringBuilder, StructArray, UInt8Array,
-    UInt8Builder, UInt16Array, UInt16Builder, UInt32Array, UInt32Builder, UInt64Array, UInt64Builder,
+    Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int64Array, Int64Builder, ListArray, StringArray, StringBuilder, StructArray,
+    UInt8Array, UInt8Builder, UInt16Array, UInt16Builder, UInt32Array, UInt32Builder, UInt64Array, UInt64Builder,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};

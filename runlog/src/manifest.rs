@@ -123,7 +123,10 @@ impl Manifest {
         let broken = |e: serde_json::Error| Error::damaged(&path, format!("is not a run manifest: {e}"));
         let Version { format } = serde_json::from_str(&text).map_err(broken)?;
         if format.major > RUN_FORMAT.major {
-            return Err(Error::damaged(&path, format!("has run format {format}, this retempo reads up to {RUN_FORMAT}; use a newer retempo")));
+            return Err(Error::damaged(
+                &path,
+                format!("has run format {format}, this retempo reads up to {RUN_FORMAT}; use a newer retempo"),
+            ));
         }
         serde_json::from_str(&text).map_err(broken)
     }

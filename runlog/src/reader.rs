@@ -32,7 +32,9 @@ pub fn chunks<T: Table>(dir: &Path) -> Result<Vec<Chunk>, Error> {
     let mut segments: BTreeMap<String, PathBuf> = BTreeMap::new();
     for entry in std::fs::read_dir(dir).map_err(Error::io(dir))? {
         let path = entry.map_err(Error::io(dir))?.path();
-        let (Some(stem), Some(extension)) = (path.file_stem().and_then(|s| s.to_str()), path.extension().and_then(|e| e.to_str())) else { continue };
+        let (Some(stem), Some(extension)) = (path.file_stem().and_then(|s| s.to_str()), path.extension().and_then(|e| e.to_str())) else {
+            continue;
+        };
         let ours = stem.strip_prefix(T::NAME).and_then(|s| s.strip_prefix('-')).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
         // A Parquet file exists under its name only when it is whole, and then wins over its twin.
         if ours && (extension == "parquet" || extension == "arrow" && !path.with_extension("parquet").exists()) {
@@ -41,7 +43,11 @@ pub fn chunks<T: Table>(dir: &Path) -> Result<Vec<Chunk>, Error> {
     }
     let mut all = Vec::new();
     for path in segments.into_values() {
-        if path.extension().is_some_and(|e| e == "parquet") { parquet_chunks::<T>(&path, &mut all)? } else { ipc_chunk::<T>(&path, &mut all)? }
+        if path.extension().is_some_and(|e| e == "parquet") {
+            parquet_chunks::<T>(&path, &mut all)?
+        } else {
+            ipc_chunk::<T>(&path, &mut all)?
+        }
     }
     Ok(all)
 }
@@ -102,14 +108,18 @@ impl Chunk {
     pub fn read<T: Table>(&self) -> Result<Vec<T::Columns>, Error> {
         let mut columns = Vec::new();
         let mut add = |batch: RecordBatch| {
-            columns.push(T::columns(&batch).map_err(|name| Error::damaged(&self.path, format!("has no column {name} of the type it should have")))?);
+            columns.push(
+                T::columns(&batch)
+                    .map_err(|name| Error::damaged(&self.path, format!("has no column {name} of the type it should have")))?,
+            );
             Ok(())
         };
         match self.row_group {
             None => for_each_ipc_batch(&self.path, add)?,
             Some(group) => {
                 let damaged = |e: &dyn std::fmt::Display| Error::damaged(&self.path, format!("cannot be decoded: {e}"));
-                let reader = open_parquet(&self.path)?.with_row_groups(vec![group]).with_batch_size(16 * 1024).build().map_err(|e| damaged(&e))?;
+                let reader =
+                    open_parquet(&self.path)?.with_row_groups(vec![group]).with_batch_size(16 * 1024).build().map_err(|e| damaged(&e))?;
                 for batch in reader {
                     add(batch.map_err(|e| damaged(&e))?)?;
                 }

@@ -1,5 +1,5 @@
-use siphasher::sip128::{Hasher128, SipHasher13 as Sip128};
 use siphasher::sip::SipHasher13;
+use siphasher::sip128::{Hasher128, SipHasher13 as Sip128};
 use std::hash::Hasher;
 
 const OP_BITS: u32 = 40;

@@ -1,7 +1,8 @@
 use crate::format::{self, BATCH_ROWS, META_KEY};
 use crate::{Bind, Convert, Error, Expect, FORMAT, Format, Gate, Meta, Operation, Part, Slot, SlotKind};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray, UInt16Array, UInt32Array, new_null_array,
+    Array, ArrayRef, AsArray, BinaryArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray, UInt16Array, UInt32Array,
+    new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Int64Type, UInt8Type, UInt16Type, UInt32Type};

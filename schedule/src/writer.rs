@@ -1,5 +1,5 @@
 use crate::format::{self, BATCH_ROWS, ROW_GROUP_BYTES, ROW_GROUP_ROWS};
-use crate::{Error, Meta, Operation};
+use crate::{Bind, Error, Gate, Meta, Operation, Slot};
 use arrow::array::{
     ArrayRef, BinaryBuilder, Int64Array, Int64Builder, ListArray, RecordBatch, StringArray, StringBuilder, StructArray, UInt8Array,
     UInt16Array, UInt32Array, UInt32Builder,
@@ -130,7 +130,8 @@ fn properties() -> WriterProperties {
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_statistics_enabled(EnabledStatistics::None)
         .set_created_by(format!("retempo schedule {}", crate::FORMAT));
-    let mut numbers = vec!["op".to_owned(), "at_ns".into(), "session".into(), "action".into(), "opens".into(), "key".into(), "audience".into()];
+    let mut numbers =
+        vec!["op".to_owned(), "at_ns".into(), "session".into(), "action".into(), "opens".into(), "key".into(), "audience".into()];
     for (list, fields) in [("slots", format::slot_fields()), ("expect", format::expect_fields())] {
         numbers.extend(fields.iter().map(|f| format!("{list}.list.item.{}", f.name())));
     }
@@ -194,11 +195,10 @@ struct Columns {
     header_value: Vec<String>,
     payload: BinaryBuilder,
     slots: ListOffsets,
-    slot: (Vec<u8>, Vec<u32>, Vec<u8>, Vec<u8>, Vec<i64>, Vec<u8>),
-    gate_valid: Vec<bool>,
-    gate: (Vec<i64>, Vec<u8>, Vec<i64>, Vec<i64>),
+    slot: Vec<Slot>,
+    gate: Vec<Option<Gate>>,
     binds: ListOffsets,
-    bind: (Vec<u8>, Vec<i64>, Vec<u8>, Vec<String>, Vec<u8>),
+    bind: Vec<Bind>,
     opens: Vec<u32>,
     expect: ListOffsets,
     expect_answer: Vec<u8>,
@@ -224,28 +224,10 @@ impl Columns {
             self.header_value.push(value.clone());
         }
         self.headers.end_row(row.headers.len());
-        for s in &row.slots {
-            self.slot.0.push(s.part.code());
-            self.slot.1.push(s.offset);
-            self.slot.2.push(s.width);
-            self.slot.3.push(s.kind as u8);
-            self.slot.4.push(s.op);
-            self.slot.5.push(s.ordinal);
-        }
+        self.slot.extend_from_slice(&row.slots);
         self.slots.end_row(row.slots.len());
-        let gate = row.gate.unwrap_or(crate::Gate { op: 0, answer: 0, delay_ns: 0, timeout_ns: 0 });
-        self.gate_valid.push(row.gate.is_some());
-        self.gate.0.push(gate.op);
-        self.gate.1.push(gate.answer);
-        self.gate.2.push(gate.delay_ns);
-        self.gate.3.push(gate.timeout_ns);
-        for b in &row.binds {
-            self.bind.0.push(b.slot);
-            self.bind.1.push(b.op);
-            self.bind.2.push(b.answer);
-            self.bind.3.push(b.pointer.clone());
-            self.bind.4.push(b.convert as u8);
-        }
+        self.gate.push(row.gate);
+        self.bind.extend_from_slice(&row.binds);
         self.binds.end_row(row.binds.len());
         self.opens.push(row.opens);
         for e in &row.expect {
@@ -260,14 +242,10 @@ impl Columns {
 
     fn take(&mut self) -> RecordBatch {
         let mut c = std::mem::replace(self, Columns { last_at_ns: self.last_at_ns, ..Columns::default() });
-        let u8s = |v: Vec<u8>| Arc::new(UInt8Array::from(v)) as ArrayRef;
         let i64s = |v: Vec<i64>| Arc::new(Int64Array::from(v)) as ArrayRef;
         let u32s = |v: Vec<u32>| Arc::new(UInt32Array::from(v)) as ArrayRef;
         let texts = |v: Vec<String>| Arc::new(StringArray::from(v)) as ArrayRef;
-        let slot = vec![u8s(c.slot.0), u32s(c.slot.1), u8s(c.slot.2), u8s(c.slot.3), i64s(c.slot.4), u8s(c.slot.5)];
-        let gate = vec![i64s(c.gate.0), u8s(c.gate.1), i64s(c.gate.2), i64s(c.gate.3)];
-        let bind = vec![u8s(c.bind.0), i64s(c.bind.1), u8s(c.bind.2), texts(c.bind.3), u8s(c.bind.4)];
-        let expect: Vec<ArrayRef> = vec![u8s(c.expect_answer), Arc::new(c.expect_count.finish())];
+        let expect: Vec<ArrayRef> = vec![Arc::new(UInt8Array::from(c.expect_answer)), Arc::new(c.expect_count.finish())];
         let columns: Vec<ArrayRef> = vec![
             i64s(c.op),
             i64s(c.at_ns),
@@ -276,9 +254,9 @@ impl Columns {
             Arc::new(c.target.finish()),
             c.headers.array(format::header_fields(), vec![texts(c.header_name), texts(c.header_value)], true),
             Arc::new(c.payload.finish()),
-            c.slots.array(format::slot_fields(), slot, false),
-            Arc::new(StructArray::new(format::gate_fields(), gate, Some(NullBuffer::from(c.gate_valid)))),
-            c.binds.array(format::bind_fields(), bind, true),
+            c.slots.array(format::slot_fields(), slot_columns(&c.slot), false),
+            gate_column(&c.gate),
+            c.binds.array(format::bind_fields(), bind_columns(&c.bind), true),
             u32s(c.opens),
             c.expect.array(format::expect_fields(), expect, false),
             Arc::new(c.key.finish()),
@@ -287,4 +265,45 @@ impl Columns {
         ];
         RecordBatch::try_new(format::schema(), columns).expect("columns follow the schema")
     }
+}
+
+fn u8s(values: impl Iterator<Item = u8>) -> ArrayRef {
+    Arc::new(UInt8Array::from_iter_values(values))
+}
+
+fn i64s(values: impl Iterator<Item = i64>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(values))
+}
+
+fn slot_columns(slots: &[Slot]) -> Vec<ArrayRef> {
+    vec![
+        u8s(slots.iter().map(|s| s.part.code())),
+        Arc::new(UInt32Array::from_iter_values(slots.iter().map(|s| s.offset))),
+        u8s(slots.iter().map(|s| s.width)),
+        u8s(slots.iter().map(|s| s.kind as u8)),
+        i64s(slots.iter().map(|s| s.op)),
+        u8s(slots.iter().map(|s| s.ordinal)),
+    ]
+}
+
+fn gate_column(gates: &[Option<Gate>]) -> ArrayRef {
+    let or_zero = |gate: &Option<Gate>| gate.unwrap_or(Gate { op: 0, answer: 0, delay_ns: 0, timeout_ns: 0 });
+    let columns = vec![
+        i64s(gates.iter().map(|g| or_zero(g).op)),
+        u8s(gates.iter().map(|g| or_zero(g).answer)),
+        i64s(gates.iter().map(|g| or_zero(g).delay_ns)),
+        i64s(gates.iter().map(|g| or_zero(g).timeout_ns)),
+    ];
+    let valid = gates.iter().map(Option::is_some).collect::<Vec<bool>>();
+    Arc::new(StructArray::new(format::gate_fields(), columns, Some(NullBuffer::from(valid))))
+}
+
+fn bind_columns(binds: &[Bind]) -> Vec<ArrayRef> {
+    vec![
+        u8s(binds.iter().map(|b| b.slot)),
+        i64s(binds.iter().map(|b| b.op)),
+        u8s(binds.iter().map(|b| b.answer)),
+        Arc::new(StringArray::from_iter_values(binds.iter().map(|b| &b.pointer))),
+        u8s(binds.iter().map(|b| b.convert as u8)),
+    ]
 }

@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn meta() -> Meta {
-    let answers = serde_json::from_str(r#"[{"name":"reply","whose":"inbox"},{"name":"broadcast","kind":"broadcast","on":["a.*"],"whose":"json:/id"}]"#);
+    let answers = serde_json::from_str(
+        r#"[{"name":"reply","whose":"inbox"},{"name":"broadcast","kind":"broadcast","on":["a.*"],"whose":"json:/id"}]"#,
+    );
     Meta {
         format: FORMAT,
         tool: "test".into(),
@@ -151,11 +153,17 @@ fn absent_nullable_columns_and_unknown_ones_are_fine() {
     let dir = tempfile::tempdir().unwrap();
     let (good, bare) = (dir.path().join("good"), dir.path().join("bare"));
     write(&good, &many(10));
-    rewrite(&good, &bare, |j| j.replace("\"minor\":0", "\"minor\":7"), |b| {
-        let mut columns: Vec<(String, _)> = [0, 1, 2, 3, 4, 6].iter().map(|&i| (b.schema().field(i).name().clone(), b.column(i).clone())).collect();
-        columns.push(("future".into(), b.column(0).clone()));
-        RecordBatch::try_from_iter(columns).unwrap()
-    });
+    rewrite(
+        &good,
+        &bare,
+        |j| j.replace("\"minor\":0", "\"minor\":7"),
+        |b| {
+            let mut columns: Vec<(String, _)> =
+                [0, 1, 2, 3, 4, 6].iter().map(|&i| (b.schema().field(i).name().clone(), b.column(i).clone())).collect();
+            columns.push(("future".into(), b.column(0).clone()));
+            RecordBatch::try_from_iter(columns).unwrap()
+        },
+    );
     assert_eq!(read(&bare).unwrap(), many(10));
 }
 
@@ -169,11 +177,15 @@ fn a_row_that_refers_to_a_missing_op_is_refused() {
         write(&path, &rows);
         read(&path).expect_err("refused").to_string()
     };
-    let slot = refused("slot", |row| row.slots = vec![Slot { part: Part::Payload, offset: 0, width: 20, kind: SlotKind::Message, op: 99, ordinal: 0 }]);
+    let slot = refused("slot", |row| {
+        row.slots = vec![Slot { part: Part::Payload, offset: 0, width: 20, kind: SlotKind::Message, op: 99, ordinal: 0 }]
+    });
     assert!(slot.contains("row 1: a slot refers to op 99, which is not in the schedule"), "{slot}");
     let gate = refused("gate", |row| row.gate = Some(Gate { op: 1, answer: 0, delay_ns: 0, timeout_ns: 0 }));
     assert!(gate.contains("op 1, which is not an earlier one"), "{gate}");
-    let fit = refused("fit", |row| row.slots = vec![Slot { part: Part::Payload, offset: 90, width: 20, kind: SlotKind::Message, op: 0, ordinal: 0 }]);
+    let fit = refused("fit", |row| {
+        row.slots = vec![Slot { part: Part::Payload, offset: 90, width: 20, kind: SlotKind::Message, op: 0, ordinal: 0 }]
+    });
     assert!(fit.contains("does not fit"), "{fit}");
     let action = refused("action", |row| row.action = 5);
     assert!(action.contains("action 5 is not in the action table"), "{action}");

@@ -59,7 +59,8 @@ pub enum StageName {
 }
 
 impl StageName {
-    const ALL: [StageName; 4] = [StageName::Gatekeeper, StageName::MessageWorker, StageName::BroadcastWorker, StageName::NotificationWorker];
+    const ALL: [StageName; 4] =
+        [StageName::Gatekeeper, StageName::MessageWorker, StageName::BroadcastWorker, StageName::NotificationWorker];
 
     /// The name of its durable.
     pub fn durable(self) -> &'static str {

@@ -69,7 +69,9 @@ pub(crate) async fn serve(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) -> Resu
             let reply = match serde_json::from_slice::<Get>(&request.payload) {
                 Err(_) => to_json(&ErrorReply::new("bad_request", "invalid request payload")),
                 Ok(get) => match shared.history.get(&get.message_id) {
-                    Some(message) => to_json(&serde_json::json!({ "messageId": message.id, "roomId": message.room_id, "createdAt": message.created_at })),
+                    Some(message) => {
+                        to_json(&serde_json::json!({ "messageId": message.id, "roomId": message.room_id, "createdAt": message.created_at }))
+                    }
                     None => to_json(&ErrorReply::new("not_found", "message not found")),
                 },
             };

@@ -21,8 +21,8 @@ mod ledger;
 mod message;
 mod message_worker;
 mod notification_worker;
-mod stage;
 pub mod server;
+mod stage;
 mod streams;
 
 pub use config::{Config, Fault, FaultKind, ServiceTime, StageConfig, StageName};

@@ -13,7 +13,8 @@ pub(crate) async fn handle(shared: Arc<Shared>, delivery: Delivery) -> Done {
     let message = &event.message;
     let Some(room) = shared.directory.room(&message.room_id) else { return Done::Ack };
     let mentioned = mentions(&message.content);
-    let told = |account: &&String| **account != message.user_account && (room.members.len() <= EVERYONE_UP_TO || mentioned.contains(account));
+    let told =
+        |account: &&String| **account != message.user_account && (room.members.len() <= EVERYONE_UP_TO || mentioned.contains(account));
     let recipients: Vec<&String> = room.members.keys().filter(told).collect();
     for batch in recipients.chunks(BATCH) {
         let push = serde_json::json!({

@@ -86,7 +86,12 @@ impl Drop for NatsServer {
 /// Reads its log until it is ready; the rest is read and dropped, so that it never blocks.
 fn spawn(binary: &Path, arguments: &[String], port: i32) -> Result<(Child, u16), String> {
     let mut command = Command::new(binary);
-    command.args(["-a", "127.0.0.1", "-p", &port.to_string()]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| format!("cannot start {}: {e}", binary.display()))?;
     let mut log = BufReader::new(child.stderr.take().expect("piped")).lines();
     let (mut port, mut last) = (None, String::new());

@@ -77,11 +77,7 @@ pub fn connect(server: &Server, options: &Options) -> Result<Connected, Error> {
     let mut tcp = dial(server).map_err(unreachable)?;
     let mut buffer = ReadBuffer::with_capacity(256 * 1024);
     let info = read_info(server, &mut tcp, &mut buffer)?;
-    let tls = if info.tls_required || server.tls || options.tls.required {
-        Some(handshake(server, &options.tls, &mut tcp)?)
-    } else {
-        None
-    };
+    let tls = if info.tls_required || server.tls || options.tls.required { Some(handshake(server, &options.tls, &mut tcp)?) } else { None };
     let auth = if let Auth::None = options.auth { &server.auth } else { &options.auth };
     let greeting = format!("CONNECT {}\r\nPING\r\n", connect_json(server, options, auth, &info, tls.is_some())?);
     let mut session = Session { tcp, tls };
@@ -199,7 +195,10 @@ fn tls_config(files: &TlsFiles) -> Result<ClientConfig, Error> {
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("ring has them").with_root_certificates(roots);
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has them")
+        .with_root_certificates(roots);
     match (&files.cert, &files.key) {
         (Some(cert), Some(key)) => {
             let chain = certificates(cert)?;

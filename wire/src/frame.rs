@@ -201,7 +201,12 @@ fn parse(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, ProtocolError> {
 
 /// `args` is `subject sid [reply] [header bytes] total bytes`. The outer `None` is malformed, the inner one incomplete.
 #[allow(clippy::type_complexity, reason = "the shape of parse's result")]
-fn message<'a>(args: &'a [u8], with_headers: bool, bytes: &'a [u8], body: usize) -> Option<Result<Option<(Frame<'a>, usize)>, ProtocolError>> {
+fn message<'a>(
+    args: &'a [u8],
+    with_headers: bool,
+    bytes: &'a [u8],
+    body: usize,
+) -> Option<Result<Option<(Frame<'a>, usize)>, ProtocolError>> {
     let mut fields: [&[u8]; 5] = [b""; 5];
     let mut count = 0;
     for field in args.split(|&b| b == b' ').filter(|f| !f.is_empty()) {

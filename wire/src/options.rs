@@ -74,7 +74,10 @@ impl Auth {
         };
         match (section("NATS USER JWT"), section("USER NKEY SEED")) {
             (Some(jwt), Some(seed)) => Ok(Auth::Jwt { jwt, seed }),
-            _ => Err(Error::Credentials { path: path.to_owned(), what: "has no user JWT with an nkey seed; it should be a .creds file".into() }),
+            _ => Err(Error::Credentials {
+                path: path.to_owned(),
+                what: "has no user JWT with an nkey seed; it should be a .creds file".into(),
+            }),
         }
     }
 

@@ -1,4 +1,4 @@
-use crate::{Summary, Series};
+use crate::{Series, Summary};
 
 /// CSV files by name: `series.csv`, `windows.csv`, `rate.csv`, `backlog.csv`, `buckets.csv`. Times in ns; an empty field
 /// is a percentile that falls among missing answers, or has no samples.

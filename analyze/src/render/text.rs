@@ -31,7 +31,19 @@ fn head(s: &Summary, out: &mut String) {
 
 fn series_table(s: &Summary, out: &mut String) {
     let width = s.series.iter().map(|x| x.name.len()).max().unwrap_or(6).max(6);
-    line!(out, "\n{:width$}  {:8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}", "series", "time", "count", "p50", "p90", "p95", "p99", "p99.9", "max");
+    line!(
+        out,
+        "\n{:width$}  {:8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "series",
+        "time",
+        "count",
+        "p50",
+        "p90",
+        "p95",
+        "p99",
+        "p99.9",
+        "max"
+    );
     for series in &s.series {
         for (name, label, p) in [(series.name.as_str(), "response", &series.response), ("", "service", &series.service)] {
             let [p50, p90, p95, p99, p999] = percentile_cells(p);
@@ -88,7 +100,14 @@ fn own(s: &Summary, out: &mut String) {
     line!(out, "lateness: p50 {}, p99 {}, max {}{causes}", at(p.p50_ns), at(p.p99_ns), at(p.max_ns));
     let cpu = |source: &str| s.evidence.cpu.get(source).map_or_else(|| "-".into(), |(mean, _)| format!("{mean:.2}"));
     let rss = show_bytes(s.evidence.rss_peak_bytes);
-    line!(out, "own CPU: {} cores (pacer {}), memory {rss}; host {} cores busy; {}", cpu("self"), cpu("thread:pacer"), cpu("host"), s.run.granted);
+    line!(
+        out,
+        "own CPU: {} cores (pacer {}), memory {rss}; host {} cores busy; {}",
+        cpu("self"),
+        cpu("thread:pacer"),
+        cpu("host"),
+        s.run.granted
+    );
 }
 
 fn backlog(s: &Summary, out: &mut String) {

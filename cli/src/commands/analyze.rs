@@ -5,7 +5,8 @@ use analyze::{Question, Summary, render};
 use std::path::Path;
 
 pub fn run(args: &Analyze) -> Result<Exit> {
-    let lines: Vec<analyze::Line> = args.slo.iter().map(|l| l.parse()).collect::<std::result::Result<_, _>>().map_err(analyze::Error::from)?;
+    let lines: Vec<analyze::Line> =
+        args.slo.iter().map(|l| l.parse()).collect::<std::result::Result<_, _>>().map_err(analyze::Error::from)?;
     let question = Question { slo: (!lines.is_empty()).then_some(lines), warmup_ns: args.warmup, window_ns: args.window };
     let summary = analyze::analyze(&args.run, &question)?;
     if let Some(dir) = &args.csv {

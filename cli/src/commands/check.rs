@@ -1,5 +1,5 @@
-use super::replay::{DRAIN_QUIET_NS, command_line};
 use super::nats;
+use super::replay::{DRAIN_QUIET_NS, command_line};
 use crate::args::Check;
 use crate::failure::{Exit, Result, could_not_run};
 use crate::output::print;

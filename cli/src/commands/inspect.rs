@@ -40,9 +40,17 @@ pub fn run(args: &Inspect) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     print(&format!("{} · seed {} · format {} · {}\n", meta.name, meta.seed, meta.format, meta.tool));
-    print(&format!("{} ops over {}: {}, peak {}\n", show_count(meta.rows as u64), show_ns(meta.duration_ns), show_rate(meta.nominal_rate_per_sec), show_rate(meta.peak_rate_per_sec)));
+    print(&format!(
+        "{} ops over {}: {}, peak {}\n",
+        show_count(meta.rows as u64),
+        show_ns(meta.duration_ns),
+        show_rate(meta.nominal_rate_per_sec),
+        show_rate(meta.peak_rate_per_sec)
+    ));
     print(&format!("{} of subjects and payloads, {} sessions, {gated} gated ops\n", show_bytes(bytes), show_count(sessions.len() as u64)));
-    for (title, counts) in [("ops", actions.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect()), ("expected answers", expected), ("buckets", by_bucket)] {
+    for (title, counts) in
+        [("ops", actions.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect()), ("expected answers", expected), ("buckets", by_bucket)]
+    {
         for (name, n) in counts {
             print(&format!("{title:18} {name:20} {:>12}\n", show_count(n)));
         }

@@ -16,7 +16,8 @@ pub fn run(args: &Replay) -> Result<Exit> {
         (_, Some(rate)) => TempoChoice::Rate(rate),
         _ => TempoChoice::Tempo(Tempo::default()),
     };
-    let lines: Vec<analyze::Line> = args.slo.iter().map(|l| l.parse()).collect::<std::result::Result<_, _>>().map_err(analyze::Error::from)?;
+    let lines: Vec<analyze::Line> =
+        args.slo.iter().map(|l| l.parse()).collect::<std::result::Result<_, _>>().map_err(analyze::Error::from)?;
     let plan = Plan::new(&args.schedule, &tempo, args.loops, args.duration)?;
     let peak = plan.meta.peak_rate_per_sec * plan.tempo.speed();
     if let Some(max) = args.max_rate
@@ -143,7 +144,9 @@ pub fn command_line() -> Vec<String> {
             match (hidden, secret, arg.split_once('@')) {
                 (true, ..) => "***".into(),
                 (_, Some(prefix), _) => format!("{prefix}***"),
-                (.., Some((before, host))) if before.contains("://") => format!("{}://***@{host}", before.split("://").next().unwrap_or("nats")),
+                (.., Some((before, host))) if before.contains("://") => {
+                    format!("{}://***@{host}", before.split("://").next().unwrap_or("nats"))
+                }
                 _ => arg,
             }
         })

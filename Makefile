@@ -1,0 +1,23 @@
+# The two commands of the README are `make demo` and `make test`; `make check` is what CI runs.
+.PHONY: demo test lint check servers build
+
+build:
+	cargo build --release --locked -p retempo
+
+servers:
+	scripts/servers
+
+demo: build
+	scripts/servers nats
+	target/release/retempo demo
+
+test:
+	scripts/servers
+	cargo test --workspace --locked
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+check: lint test
