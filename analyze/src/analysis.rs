@@ -261,11 +261,12 @@ fn rate(f: &Findings, window_ns: i64) -> RateSummary {
     let tally = &f.tally;
     let due: u64 = tally.ops.values().sum();
     let first_ns = tally.rates.keys().next().map_or(0, |w| w * window_ns).max(0);
-    let seconds = (tally.last_intended_ns - first_ns).max(1) as f64 / 1e9;
+    let seconds = (tally.last_intended_ns - first_ns).max(1_000_000) as f64 / 1e9;
     let took = tally.sent_span.map_or(seconds, |(_, last)| ((last - first_ns) as f64 / 1e9).max(seconds));
+    let rounded = |per_sec: f64| (per_sec * 1000.0).round() / 1000.0;
     RateSummary {
-        intended_per_sec: due as f64 / seconds,
-        achieved_per_sec: tally.sent as f64 / took,
+        intended_per_sec: rounded(due as f64 / seconds),
+        achieved_per_sec: rounded(tally.sent as f64 / took),
         windows: tally.rates.iter().map(|(w, r)| (w * window_ns, r.intended, r.sent)).collect(),
     }
 }

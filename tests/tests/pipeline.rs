@@ -22,7 +22,15 @@ fn every_op_is_answered_once() {
         assert!(s.response.p50_ns >= s.service.p50_ns, "response counts from the intended time");
     }
     assert!(summary.backlog.iter().any(|b| b.consumer == "MESSAGES_site-local/message-gatekeeper"), "{:?}", summary.backlog);
-    assert_eq!(ask(&world.path("plain"), &["missing == 0", "duplicates == 0", "errors == 0"]).verdict.slos.iter().filter(|s| s.state == LineState::Met).count(), 4);
+    assert_eq!(
+        ask(&world.path("plain"), &["missing == 0", "duplicates == 0", "errors == 0"])
+            .verdict
+            .slos
+            .iter()
+            .filter(|s| s.state == LineState::Met)
+            .count(),
+        4
+    );
 }
 
 #[test]
@@ -71,8 +79,9 @@ fn injected_faults_come_out_with_exactly_the_injected_counts() {
     let world = World::new();
     let (path, meta) = world.compile("medium", 500.0, 3 * SEC);
     let fault = |text: &str| text.parse::<Fault>().unwrap();
-    let faults =
-        ["drop=2%", "error_reply=3%", "late_reply=2%:6s", "missing_broadcast=3%", "duplicate_broadcast=3%", "reorder=2%:200ms"].map(fault).to_vec();
+    let faults = ["drop=2%", "error_reply=3%", "late_reply=2%:6s", "missing_broadcast=3%", "duplicate_broadcast=3%", "reorder=2%:200ms"]
+        .map(fault)
+        .to_vec();
     let services = world.standin(&meta, Config { faults, ledger: Some(world.path("ledger.jsonl")), ..Config::default() });
     let mut options = world.options(&path, "faults");
     // Longer than the timeout, so that late replies are seen to be late.
@@ -80,7 +89,10 @@ fn injected_faults_come_out_with_exactly_the_injected_counts() {
     let (_, summary) = world.run(&options);
     let ledger = services.stop();
     let n = |kind: &str| injected(&ledger, kind);
-    assert!(["drop", "error_reply", "late_reply", "missing_broadcast", "duplicate_broadcast", "reorder"].iter().all(|k| n(k) > 0), "{ledger:?}");
+    assert!(
+        ["drop", "error_reply", "late_reply", "missing_broadcast", "duplicate_broadcast", "reorder"].iter().all(|k| n(k) > 0),
+        "{ledger:?}"
+    );
     assert_eq!(std::fs::read_to_string(world.path("ledger.jsonl")).unwrap().lines().count(), ledger.len());
 
     let reply = series(&summary, "send/reply");
@@ -89,7 +101,8 @@ fn injected_faults_come_out_with_exactly_the_injected_counts() {
     assert_eq!(reply.errors.keys().collect::<Vec<_>>(), ["internal"]);
     // An error reply may itself be late; it is then an error.
     let late_ok = {
-        let ids = |kind: &str| ledger.iter().filter(|i| i.fault == kind).map(|i| i.message_id.clone()).collect::<std::collections::HashSet<_>>();
+        let ids =
+            |kind: &str| ledger.iter().filter(|i| i.fault == kind).map(|i| i.message_id.clone()).collect::<std::collections::HashSet<_>>();
         ids("late_reply").difference(&ids("error_reply")).count() as u64
     };
     assert_eq!(reply.late, late_ok);
@@ -122,7 +135,8 @@ fn nothing_behind_the_server_is_a_trip_with_its_causes() {
 #[test]
 fn canonical_injection_is_acknowledged_by_jetstream() {
     let world = World::new();
-    let overrides = fixtures::Overrides { inject: Some("canonical".into()), rate_per_sec: Some(200.0), duration_ns: Some(SEC), ..Default::default() };
+    let overrides =
+        fixtures::Overrides { inject: Some("canonical".into()), rate_per_sec: Some(200.0), duration_ns: Some(SEC), ..Default::default() };
     let (path, meta) = world.compile_workload(&fixtures::preset("small").unwrap().with(&overrides).unwrap());
     let nobody = world.run(&world.options(&path, "no-stream")).1;
     let services = world.standin(&meta, Config::default());

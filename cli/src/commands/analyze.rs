@@ -17,6 +17,15 @@ pub fn run(args: &Analyze) -> Result<Exit> {
     if let Some(dir) = &args.hgrm {
         write_hgrm(&summary, dir)?;
     }
+    if let Some(dir) = &args.charts {
+        for chart in render::charts(&summary) {
+            output::write(&dir.join(format!("{}.svg", chart.name)), chart.svg()?)?;
+            output::write(&dir.join(format!("{}.png", chart.name)), chart.png()?)?;
+        }
+    }
+    if let Some(path) = &args.html {
+        output::write(path, render::html(&summary)?)?;
+    }
     output::print(&if args.json { render::json(&summary) } else { render::text(&summary) });
     Ok(summary.verdict.outcome.into())
 }

@@ -51,8 +51,9 @@ pub fn run(args: &Demo) -> Result<Exit> {
 
     let summary = analyze::analyze(&run_dir, &Question::default())?;
     output::write(&run_dir.join("summary.json"), render::json(&summary))?;
+    output::write(&run_dir.join("report.html"), render::html(&summary)?)?;
     output::print(&render::text(&summary));
-    output::print(&format!("\nsummary  {}\nrun      {}\n", run_dir.join("summary.json").display(), run_dir.display()));
+    output::print(&format!("\nreport   {0}/report.html\nsummary  {0}/summary.json\nrun      {0}\n", run_dir.display()));
     Ok(if sent.interrupted { Exit::Interrupted } else { Exit::Done })
 }
 
