@@ -26,6 +26,10 @@ pub enum Command {
     Compile(Compile),
     /// What is in a schedule
     Inspect(Inspect),
+    /// Write a population into MongoDB
+    Seed(Seed),
+    /// Remove from MongoDB what seed wrote, and nothing else
+    Teardown(Teardown),
     /// Send one op of each action and show what answers
     Check(Check),
     /// Send a schedule and log everything
@@ -132,6 +136,35 @@ pub struct Inspect {
     pub json: bool,
 }
 
+#[derive(Debug, ClapArgs)]
+pub struct Fixture {
+    /// Schedule file, workload file (.toml) or name of a preset
+    pub fixture: String,
+    /// MongoDB; the database is that of the URI, or `chat`
+    #[arg(long, env = "RETEMPO_MONGO", value_name = "URI", hide_env_values = true, default_value = "mongodb://127.0.0.1:27017")]
+    pub mongo: String,
+    /// Seed of the population, for a workload or preset
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Number of users, for a workload or preset
+    #[arg(long, value_parser = count_u32)]
+    pub users: Option<u32>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo seed a.parquet\n  retempo seed small --seed 7")]
+pub struct Seed {
+    #[command(flatten)]
+    pub fixture: Fixture,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo teardown a.parquet\n  retempo teardown small --seed 7")]
+pub struct Teardown {
+    #[command(flatten)]
+    pub fixture: Fixture,
+}
+
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Server")]
 pub struct Nats {
@@ -231,7 +264,7 @@ pub struct Replay {
     #[arg(short, long)]
     pub quiet: bool,
     /// Refuse a schedule whose population this MongoDB does not hold
-    #[arg(long, env = "RETEMPO_MONGO", value_name = "URI", hide_env_values = true)]
+    #[arg(long, value_name = "URI")]
     pub mongo: Option<String>,
 }
 
@@ -278,7 +311,7 @@ pub struct StandinArgs {
     #[arg(long)]
     pub schedule: Option<PathBuf>,
     /// Take the population from this MongoDB instead
-    #[arg(long, env = "RETEMPO_STANDIN_MONGO", value_name = "URI", hide_env_values = true)]
+    #[arg(long, value_name = "URI")]
     pub mongo: Option<String>,
     /// Something that goes wrong: drop=1%, error_reply=1%, late_reply=1%:2s, missing_broadcast=1%, duplicate_broadcast=1%,
     /// reorder=1%:300ms, stall=broadcast-worker:5s:2s; may be repeated

@@ -8,6 +8,7 @@ mod inspect;
 mod nats;
 mod preset;
 mod replay;
+mod seed;
 mod standin;
 
 use crate::args::{Args, Command};
@@ -21,6 +22,8 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Preset(args) => preset::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Seed(args) => seed::seed(&args.fixture),
+        Command::Teardown(args) => seed::teardown(&args.fixture),
         Command::Check(args) => check::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Analyze(args) => analyze::run(&args),

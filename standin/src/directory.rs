@@ -47,6 +47,15 @@ impl Directory {
         directory
     }
 
+    /// From what a store holds.
+    pub fn from_store(stored: &fixtures::mongo::Stored) -> Directory {
+        let mut directory = Directory::default();
+        stored.users.iter().for_each(|(id, account, display)| directory.add_user(id, account, display));
+        stored.rooms.iter().for_each(|room| directory.add_room(&room.id, &room.name, room.kind));
+        stored.subscriptions.iter().for_each(|(room, user, privileged)| directory.add_member(room, user, *privileged));
+        directory
+    }
+
     /// Adds a user.
     pub fn add_user(&mut self, id: &str, account: &str, display_name: &str) {
         self.users_by_id.insert(id.to_owned(), (account.to_owned(), display_name.to_owned()));

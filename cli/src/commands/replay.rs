@@ -1,4 +1,4 @@
-use super::nats;
+use super::{nats, seed};
 use crate::args::{OnDisconnectArg, Replay};
 use crate::failure::{Exit, Result, could_not_run, usage};
 use crate::output;
@@ -30,6 +30,9 @@ pub fn run(args: &Replay) -> Result<Exit> {
     }
     let nats = nats::options(&args.nats, "retempo replay")?;
     nats::confirm_target(&args.nats, &nats)?;
+    if let Some(uri) = &args.mongo {
+        seed::require(uri, &plan.meta, &args.schedule)?;
+    }
     let run = ulid::Ulid::new().to_string();
     let run_dir = args.output.clone().unwrap_or_else(|| PathBuf::from("runs").join(&run));
     prepare_dir(&run_dir)?;

@@ -1,9 +1,9 @@
-use super::{compile, nats};
+use super::{nats, seed};
 use crate::args::StandinArgs;
 use crate::failure::{Exit, Result, could_not_run, usage};
 use crate::output;
-use fixtures::Population;
-use schedule::Reader;
+use fixtures::Overrides;
+use fixtures::mongo::Store;
 use standin::{Config, Directory, Standin};
 use std::time::Duration;
 
@@ -46,21 +46,18 @@ pub fn run(args: &StandinArgs) -> Result<Exit> {
     })
 }
 
-/// Population and site: from the schedule, or the default preset.
+/// Population and site: from MongoDB, the schedule, or the default preset.
 fn directory(args: &StandinArgs) -> Result<(Directory, String)> {
     let (population, workload) = match &args.schedule {
-        Some(path) => {
-            let reader = Reader::open(path)?;
-            let workload: fixtures::Workload = serde_json::from_value(reader.meta().workload.clone())
-                .map_err(|e| usage(format!("{}: its workload cannot be read ({e}); compile it again", path.display())))?;
-            (Population::of_schedule(reader.meta())?, workload)
-        }
-        None => {
-            let (workload, base) = compile::load("medium")?;
-            (Population::build(&workload, workload.seed, &base)?, workload)
-        }
+        Some(path) => seed::of_schedule(path)?,
+        None => seed::of_workload("medium", &Overrides::default())?,
     };
+    let site = seed::site(&workload);
+    if let Some(uri) = &args.mongo {
+        let runtime = tokio::runtime::Runtime::new().map_err(could_not_run)?;
+        let stored = runtime.block_on(async { Store::connect(uri).await?.load(&site).await })?;
+        return Ok((Directory::from_store(&stored), site));
+    }
     let chat = population.chat().ok_or_else(|| usage("the stand-in serves chat workloads; this one has no [population.chat]"))?;
-    let site = workload.vars.get("site").cloned().unwrap_or_else(|| "site-local".into());
     Ok((Directory::from_chat(chat), site))
 }
