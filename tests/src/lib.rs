@@ -3,8 +3,10 @@
 //! A server that is not installed is an error that names the command, never a skipped test.
 #![forbid(unsafe_code)]
 
+mod echo;
 mod mongod;
 
+pub use echo::{Echo, echo_workload};
 pub use mongod::Mongod;
 pub use standin::server::NatsServer;
 
@@ -23,6 +25,8 @@ pub struct World {
     pub dir: TempDir,
     /// The server.
     pub server: NatsServer,
+    /// How to connect, but for the address.
+    pub nats: wire::Options,
     /// For the stand-in and for asking the server.
     pub runtime: Runtime,
 }
@@ -41,7 +45,19 @@ impl World {
     pub fn new() -> World {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let server = NatsServer::start(&dir.path().join("jetstream")).unwrap_or_else(|e| panic!("{e}"));
-        World { dir, server, runtime: Runtime::new().expect("a runtime") }
+        World { dir, server, nats: wire::Options::default(), runtime: Runtime::new().expect("a runtime") }
+    }
+
+    /// Starts a server with this configuration file; `nats` says how to connect.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn configured(config: &str, nats: wire::Options) -> World {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("nats.conf");
+        std::fs::write(&path, config).expect("it is writable");
+        let server = NatsServer::start_with(&["-c".into(), path.display().to_string()]).unwrap_or_else(|e| panic!("{e}"));
+        World { dir, server, nats, runtime: Runtime::new().expect("a runtime") }
     }
 
     /// A path in the folder.
@@ -51,7 +67,7 @@ impl World {
 
     /// Connection options for the server.
     pub fn nats(&self) -> wire::Options {
-        wire::Options { servers: vec![self.server.url().parse().expect("ours")], ..wire::Options::default() }
+        wire::Options { servers: vec![self.server.url().parse().expect("ours")], ..self.nats.clone() }
     }
 
     /// Compiles a preset for so many ops per second and ns.
