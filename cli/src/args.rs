@@ -204,7 +204,7 @@ pub struct Nats {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  retempo check a.parquet\n  retempo check small.parquet")]
+#[command(after_help = "Examples:\n  retempo check a.parquet\n  retempo check a.parquet --yes")]
 pub struct Check {
     /// Schedule file
     pub schedule: PathBuf,
@@ -225,8 +225,6 @@ pub enum OnDisconnectArg {
 pub struct Replay {
     /// Schedule file
     pub schedule: PathBuf,
-    #[command(flatten)]
-    pub nats: Nats,
     /// Run folder to write [default: runs/ULID]
     #[arg(short, long)]
     pub output: Option<PathBuf>,
@@ -266,12 +264,12 @@ pub struct Replay {
     /// Refuse a schedule whose population this MongoDB does not hold
     #[arg(long, value_name = "URI")]
     pub mongo: Option<String>,
+    #[command(flatten)]
+    pub nats: Nats,
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Examples:\n  retempo analyze run-1\n  retempo analyze run-1 --slo 'send/reply p95 < 100ms' --warmup 500ms --csv csv --html report.html"
-)]
+#[command(after_help = "Examples:\n  retempo analyze run-1\n  retempo analyze run-1 --slo 'send/reply p95 < 100ms' --html r.html")]
 pub struct Analyze {
     /// Run folder
     pub run: PathBuf,
@@ -303,10 +301,8 @@ pub struct Analyze {
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  retempo standin --schedule a.parquet --for 1s\n  \
-retempo standin --schedule a.parquet --for 1s --fault drop=1% --fault late_reply=1%:2s --ledger faults.jsonl")]
+retempo standin --schedule a.parquet --for 1s --fault drop=1% --ledger f.jsonl")]
 pub struct StandinArgs {
-    #[command(flatten)]
-    pub nats: Nats,
     /// Schedule whose population it serves [default: preset medium]
     #[arg(long)]
     pub schedule: Option<PathBuf>,
@@ -332,6 +328,8 @@ pub struct StandinArgs {
     /// Stop by itself after this
     #[arg(long = "for", value_name = "TIME", value_parser = units::parse_duration_ns)]
     pub lifetime: Option<i64>,
+    #[command(flatten)]
+    pub nats: Nats,
 }
 
 fn stage_service(text: &str) -> Result<(standin::StageName, standin::ServiceTime), String> {

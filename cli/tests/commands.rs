@@ -1,0 +1,173 @@
+//! The commands as people use them: one terminal with the stand-in, one with the replay, signals, and a crash.
+
+mod common;
+
+use common::{retempo, run, texts};
+use harness::NatsServer;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A child that is already gone is what was wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a command and waits for the first line it prints.
+fn start(command: &mut Command) -> (Running, String) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (Running(child), line)
+}
+
+fn standin(dir: &Path, url: &str, schedule: &str) -> Running {
+    let (running, line) = start(retempo(dir).args(["standin", "-s", url, "--schedule", schedule]));
+    assert!(line.starts_with("ready: "), "{line}");
+    running
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+#[test]
+fn compile_repeats_byte_for_byte_whatever_the_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = "compile medium --rate 1000 --duration 30s --seed 7 -o";
+    for (name, threads) in [("a", "2"), ("b", "1")] {
+        let args = line.split_whitespace().map(str::to_owned).chain([format!("{name}.parquet")]);
+        assert!(retempo(dir.path()).args(args).env("RAYON_NUM_THREADS", threads).output().unwrap().status.success());
+    }
+    assert_eq!(std::fs::read(dir.path().join("a.parquet")).unwrap(), std::fs::read(dir.path().join("b.parquet")).unwrap());
+    let (_, out, _) = run(dir.path(), "inspect a.parquet --json");
+    let inspected = json(&out);
+    assert_eq!(inspected["rows"], 30_000);
+    assert_eq!(inspected["expected"]["send/broadcast"], 30_000);
+    let (_, out, _) = run(dir.path(), "inspect a.parquet");
+    assert!(out.contains("30,000 ops over 30.0s: 1,000/s"), "{out}");
+    let (_, out, _) = run(dir.path(), "replay a.parquet --speed 2 --dry-run");
+    assert!(out.contains("30,000 ops over 15.0s: 2,000/s"), "{out}");
+}
+
+#[test]
+fn two_terminals() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let server = NatsServer::start(&at.join("js")).unwrap();
+    let url = server.url();
+    assert_eq!(run(at, "compile medium --rate 500 --duration 2s -o a.parquet").0, 0);
+    let _standin = standin(at, url, "a.parquet");
+    let (code, out, err) = run(at, &format!("check a.parquet -s {url}"));
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("send/reply               ok after"), "{out}");
+    let (code, out, err) = run(at, &format!("replay a.parquet -s {url} -o RUN"));
+    assert_eq!((code, out.as_str()), (0, "RUN\n"), "{err}");
+    let (_, out, _) = run(at, "analyze RUN --json --csv csv --charts charts --html report.html --hgrm hgrm");
+    let summary = json(&out);
+    for series in summary["series"].as_array().unwrap() {
+        assert_eq!((&series["ok"], &series["missing"], &series["duplicates"]), (&1_000.into(), &0.into(), &0.into()), "{series}");
+    }
+    for file in ["csv/series.csv", "charts/percentiles.svg", "charts/rate.png", "report.html", "hgrm/send-reply.hgrm"] {
+        assert!(at.join(file).metadata().unwrap().len() > 100, "{file}");
+    }
+    let page = std::fs::read_to_string(at.join("report.html")).unwrap();
+    assert!(!page.contains("http://") || !page.contains("<script"), "the page needs nothing else");
+    // A secret in the address does not reach the manifest.
+    let output = retempo(at)
+        .args(["replay", "a.parquet", "-s", &url.replace("nats://", "nats://me:pw@"), "--duration", "200ms", "-o", "S"])
+        .output();
+    assert!(!std::fs::read_to_string(at.join("S/run.json")).unwrap().contains("pw"), "{:?}", texts(&output.unwrap()));
+    // Verdicts are exit codes.
+    let lines = ["send/reply p95 < 1ns", "send/reply p99.99 < 10s", "missing == 0"];
+    let codes = lines.map(|slo| retempo(at).args(["analyze", "RUN", "--slo", slo]).output().unwrap().status.code());
+    assert_eq!(codes[..2], [Some(3), Some(4)]);
+    let output = retempo(at).args(["analyze", "RUN", "--slo", "sned/reply p95 < 1s"]).output().unwrap();
+    let (code, _, err) = texts(&output);
+    assert!(code == 2 && err.contains("the run has no such series; there are send/reply, send/broadcast"), "{err}");
+}
+
+#[test]
+fn the_first_signal_drains_and_reports() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let server = NatsServer::start(&at.join("js")).unwrap();
+    assert_eq!(run(at, "compile small --rate 500 --duration 60s -o a.parquet").0, 0);
+    let _standin = standin(at, server.url(), "a.parquet");
+    let child = retempo(at)
+        .args(["replay", "a.parquet", "-s", server.url(), "-o", "RUN"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_sends(&at.join("RUN"));
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let (code, _, err) = texts(&child.wait_with_output().unwrap());
+    assert_eq!(code, 130, "{err}");
+    assert!(err.contains("stopping: waiting for answers"), "{err}");
+    let (_, out, _) = run(at, "analyze RUN --json");
+    let summary = json(&out);
+    assert_eq!(summary["run"]["state"], "interrupted");
+    assert_eq!(summary["series"][0]["missing"], 0, "what was sent was waited for");
+    assert!(summary["run"]["sent"].as_u64().unwrap() > 0);
+}
+
+/// Blocks until the log has sends on file.
+fn wait_for_sends(run_dir: &Path) {
+    let started = std::time::Instant::now();
+    while !runlog_has_rows(run_dir) {
+        assert!(started.elapsed().as_secs() < 30, "nothing was sent");
+        std::thread::yield_now();
+    }
+}
+
+fn runlog_has_rows(run_dir: &Path) -> bool {
+    runlog::chunks::<runlog::Sent>(run_dir).is_ok_and(|chunks| chunks.iter().map(|c| c.rows).sum::<usize>() > 100)
+        && runlog::chunks::<runlog::Reply>(run_dir).is_ok_and(|chunks| !chunks.is_empty())
+}
+
+#[test]
+fn a_run_that_was_cut_off_is_analysed_as_partial() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let server = NatsServer::start(&at.join("js")).unwrap();
+    assert_eq!(run(at, "compile small --rate 500 --duration 60s -o a.parquet").0, 0);
+    let _standin = standin(at, server.url(), "a.parquet");
+    let replay = retempo(at)
+        .args(["replay", "a.parquet", "-s", server.url(), "-o", "RUN"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut replay = Running(replay);
+    wait_for_sends(&at.join("RUN"));
+    replay.0.kill().unwrap();
+    replay.0.wait().unwrap();
+    // Latency is the machine's business here; only what came is asked.
+    let (code, out, err) = texts(&retempo(at).args(["analyze", "RUN", "--json", "--slo", "missing == 0"]).output().unwrap());
+    assert!([0, 4].contains(&code), "{code} {err} {out}");
+    let summary = json(&out);
+    assert_eq!(summary["run"]["state"], "partial");
+    assert_eq!(summary["series"][0]["missing"], 0, "what observation did not outlive is unresolved");
+    assert!(summary["verdict"]["reasons"].to_string().contains("partial: the run was cut off"), "{}", summary["verdict"]);
+}
+
+#[test]
+fn the_demo_leaves_a_report_and_no_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, out, err) = run(dir.path(), "demo --preset small --rate 200 --duration 2s");
+    assert_eq!(code, 0, "{err}");
+    for line in ["send/reply", "send/broadcast", "VERDICT: ", "report.html", "summary.json"] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    let report = out.lines().find_map(|l| l.strip_prefix("report   ")).unwrap();
+    assert!(std::fs::read_to_string(dir.path().join(report)).unwrap().contains("<svg"));
+    let address = err.split("nats://").nth(1).unwrap().trim();
+    assert!(std::net::TcpStream::connect(address).is_err(), "a server is left at {address}");
+}
