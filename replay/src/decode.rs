@@ -1,7 +1,7 @@
 //! What a received message means: whose it is, which answer, and whether it is an error.
 
 use runlog::Status;
-use schedule::{AnswerKind, AnswerRule, Id, IdKey, Whose};
+use schedule::{Action, AnswerKind, AnswerRule, Id, IdKey, Whose};
 use sonic_rs::PointerNode;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -43,7 +43,8 @@ pub struct Decoder {
     key: IdKey,
     /// Distinct subjects; each has the rules that may apply.
     subjects: Vec<(String, Vec<Rule>)>,
-    inbox: Vec<Rule>,
+    /// By action: whose inbox it is says which rules may apply.
+    inbox: Vec<Vec<Rule>>,
 }
 
 struct Rule {
@@ -78,26 +79,26 @@ impl Rule {
 /// Which subscription a message came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// A reply inbox; the op is in the subject.
+    /// A reply inbox: its subject ends in the action and the op's id.
     Inbox,
     /// Subject number n of [`Decoder::subjects`].
     Subject(usize),
 }
 
 impl Decoder {
-    /// For the answers that the given actions use.
-    pub fn new(key: IdKey, answers: &[AnswerRule], used: impl Fn(usize) -> bool) -> Decoder {
+    /// For the answers that the actions use.
+    pub fn new(key: IdKey, actions: &[Action], answers: &[AnswerRule]) -> Decoder {
         let mut subjects: BTreeMap<&String, Vec<Rule>> = BTreeMap::new();
-        let mut inbox = Vec::new();
-        for (i, rule) in answers.iter().enumerate().filter(|(i, _)| used(*i)) {
-            if rule.whose == Whose::Inbox {
-                inbox.push(Rule::new(i, rule, None));
-            }
+        for (i, rule) in answers.iter().enumerate().filter(|(i, _)| actions.iter().any(|a| a.answers.contains(&(*i as u8)))) {
             for subject in &rule.on {
                 subjects.entry(subject).or_default().push(Rule::new(i, rule, Some(subject)));
             }
         }
-        Decoder { key, subjects: subjects.into_iter().map(|(s, rules)| (s.clone(), rules)).collect(), inbox }
+        let indexed = |action: &Action| action.answers.iter().map(|&i| (usize::from(i), &answers[usize::from(i)])).collect::<Vec<_>>();
+        let rules =
+            |action| indexed(action).into_iter().filter(|(_, r)| r.whose == Whose::Inbox).map(|(i, r)| Rule::new(i, r, None)).collect();
+        let subjects = subjects.into_iter().map(|(s, rules)| (s.clone(), rules)).collect();
+        Decoder { key, subjects, inbox: actions.iter().map(rules).collect() }
     }
 
     /// Distinct subjects to subscribe.
@@ -108,7 +109,10 @@ impl Decoder {
     /// Decides.
     pub fn decode<'a>(&self, source: Source, message: &Message<'a>) -> Decoded<'a> {
         let rules = match source {
-            Source::Inbox => &self.inbox,
+            Source::Inbox => match token(message.subject, -2).and_then(|t| std::str::from_utf8(t).ok()?.parse().ok()) {
+                Some::<usize>(action) if action < self.inbox.len() => &self.inbox[action],
+                _ => return Decoded::Foreign,
+            },
             Source::Subject(n) => &self.subjects[n].1,
         };
         let applies = |rule: &&Rule| rule.when.as_ref().is_none_or(|(pointer, wanted)| pointer.find(message.payload).is_some() == *wanted);
@@ -200,8 +204,9 @@ mod tests {
             {"name":"puback","whose":"inbox","error":"/error","code":["/error/err_code"],"duplicate":"/duplicate"}]"#,
         )
         .unwrap();
+        let action = |answers| Action { name: "a".into(), transport: "nats".into(), answers, timeout_ns: 1, once: false };
         let key = IdKey::new(b"run");
-        (key.clone(), Decoder::new(key, &answers, |_| true))
+        (key.clone(), Decoder::new(key, &[action(vec![0, 1]), action(vec![2])], &answers))
     }
 
     fn message<'a>(subject: &'a str, headers: &'a [u8], payload: &'a str) -> Message<'a> {
@@ -236,7 +241,9 @@ mod tests {
         assert_eq!(decode(at("r.*.event"), "r.1.event", b"", &format!(r#"{{"a":{{}},"lastMsgId":"{id}"}}"#)), "8 1 Ok None false");
         assert_eq!(decode(at("u.*.event"), "u.bob.event", b"", &format!(r#"{{"lastMsgId":"{id}"}}"#)), "8 1 Ok None true");
         assert_eq!(decode(at("u.*.event"), "u.bob.event", b"", r#"{"type":"message_read"}"#), "foreign");
-        let inbox = format!("_INBOX.x.{id}");
+        let inbox = format!("_INBOX.x.1.{id}");
+        assert_eq!(decode(Source::Inbox, &format!("_INBOX.x.0.{id}"), b"", ""), "ignored");
+        assert_eq!(decode(Source::Inbox, "_INBOX.x.probe", b"", ""), "foreign");
         assert_eq!(decode(Source::Inbox, &inbox, b"NATS/1.0 503\r\n\r\n", ""), r#"8 2 Error Some("no_responders") false"#);
         assert_eq!(decode(Source::Inbox, &inbox, b"", r#"{"stream":"S","seq":1,"duplicate":true}"#), "8 2 Duplicate None false");
         assert_eq!(decode(Source::Inbox, &inbox, b"", r#"{"error":{"code":503,"err_code":10077}}"#), r#"8 2 Error Some("10077") false"#);

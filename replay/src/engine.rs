@@ -45,8 +45,7 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
     let io = |source| Error::Log(runlog::Error::Io { path: options.run_dir.clone(), source });
     std::fs::create_dir_all(&options.run_dir).map_err(io)?;
     let key = IdKey::new(options.run.as_bytes());
-    let used = |answer: usize| plan.meta.actions.iter().any(|a| a.answers.contains(&(answer as u8)));
-    let decoder = Decoder::new(key.clone(), &plan.meta.answers, used);
+    let decoder = Decoder::new(key.clone(), &plan.meta.actions, &plan.meta.answers);
     let (connections, opened) = connect_all(options, &decoder)?;
     let max_payload = opened.iter().map(|c| c.info.max_payload).min().unwrap_or(usize::MAX);
     let clock = Clock::anchored_in(LEAD_NS);
@@ -156,7 +155,7 @@ fn connect_all(options: &Options, decoder: &Decoder) -> Result<(Vec<Connection>,
     let mut connections: Vec<Connection> = (0..options.connections.max(1))
         .map(|i| {
             let prefix = format!("_INBOX.{}{i}", options.run);
-            Connection::new(i, Role::Publish, prefix.clone(), vec![format!("{prefix}.*")])
+            Connection::new(i, Role::Publish, prefix.clone(), vec![format!("{prefix}.>")])
         })
         .collect();
     let subjects = decoder.subjects();

@@ -125,7 +125,8 @@ impl<'a> Builder<'a> {
         self.inbox.clear();
         if loader.plan.meta.wants_inbox(row.action) {
             self.inbox.extend_from_slice(loader.shared.connections[usize::from(connection)].inbox_prefix.as_bytes());
-            self.inbox.push(b'.');
+            // The action tells which rules apply to what comes back.
+            self.inbox.extend_from_slice(format!(".{}.", row.action).as_bytes());
             let token = self.inbox.len();
             self.inbox.resize(token + 20, 0);
             loader.key.write_base62(Id { op, ordinal: Id::INBOX }, &mut self.inbox[token..]);
