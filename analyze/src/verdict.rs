@@ -9,7 +9,8 @@ use crate::tally::{Cell, Copy, Tally};
 use schedule::units::{show_count, show_ns, show_rate};
 
 /// A percentile needs this many samples beyond it.
-const BEYOND_MIN: f64 = 10.0;
+/// (A little less than ten: 100·(1 − 0.9) is not quite 10 in floating point.)
+const BEYOND_MIN: f64 = 10.0 - 1e-9;
 /// More unresolved answers than this share make a line undecidable.
 const UNRESOLVED_MAX: f64 = 0.001;
 /// More sends late by our own fault than this share, and the generator was the limit.
@@ -98,7 +99,7 @@ fn latency(f: &mut Findings, line: &Line, quantile: f64, service: bool) -> Measu
     let service_holds = matches!(alone, Percentile::Value(ns) if line.operator.holds(ns as f64, bound_ns));
     let beyond = n * (1.0 - quantile);
     let doubt = if quantile < 1.0 && beyond < BEYOND_MIN {
-        Some(format!("{} samples are too few for this percentile; it needs {}", n, (BEYOND_MIN / (1.0 - quantile)).ceil()))
+        Some(format!("{} samples are too few for this percentile; it needs {}", n, (BEYOND_MIN / (1.0 - quantile)).round()))
     } else if unresolved(cell) {
         Some(format!("{} answers are unresolved: observation ended first", cell.unresolved))
     } else if breached && !service && service_holds && own_late > (1.0 - quantile) / 2.0 {
