@@ -13,7 +13,7 @@
 //! * [`Tempo`] maps schedule time to run time.
 //! * [`units`] reads `10s`, `2k`, `0.1%` and prints them.
 //!
-//! The file format is described in [`format`].
+//! The file format is described in [`mod@format`].
 #![forbid(unsafe_code)]
 
 pub mod format;

@@ -39,7 +39,11 @@ where
                 let Some(delivery) = Delivery::new(message) else { return };
                 let started = *first.get_or_init(|| async { Instant::now() }).await;
                 stand_still(&shared, name, started).await;
-                tokio::time::sleep(shared.config.stage(name).service.draw(shared.config.seed, delivery.sequence, name)).await;
+                let service = shared.config.stage(name).service.draw(shared.config.seed, delivery.sequence, name);
+                // A sleep of no time still waits for the next tick of a millisecond.
+                if !service.is_zero() {
+                    tokio::time::sleep(service).await;
+                }
                 let message = delivery.message.clone();
                 let ack = match handle(shared, delivery).await {
                     Done::Ack => AckKind::Ack,
