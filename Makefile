@@ -1,5 +1,5 @@
 # The two commands of the README are `make demo` and `make test`; `make check` is what CI runs.
-.PHONY: demo test lint check servers build
+.PHONY: demo test lint check servers build bench
 
 build:
 	cargo build --release --locked -p retempo
@@ -19,5 +19,9 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+bench: build
+	scripts/servers nats
+	bench/memory
 
 check: lint test

@@ -298,4 +298,17 @@ mod tests {
             assert!(!verdict.reasons.is_empty());
         }
     }
+
+    #[test]
+    fn a_generator_that_was_the_limit_is_named() {
+        let rate = |achieved_per_sec| RateSummary { intended_per_sec: 1000.0, achieved_per_sec, windows: vec![] };
+        let late = |cause, n| Tally { sent: 1_000, late_by_cause: [(cause, n)].into(), ..Tally::default() };
+        let limits = |tally: Tally, achieved| generator_limits(&tally, &rate(achieved)).join("; ");
+        assert_eq!(limits(late("woke_late", 10), 1000.0), "");
+        assert!(limits(late("woke_late", 11), 1000.0).contains("1.1% of the sends"));
+        assert!(limits(late("loader_late", 500), 1000.0).contains("lower the rate"));
+        assert!(limits(Tally { sent: 1_000, ..Tally::default() }, 900.0).contains("sent 900/s of 1,000/s"));
+        // A socket that takes no more is the target's doing, and so is what follows from it.
+        assert_eq!(limits(late("socket_full", 900), 500.0), "");
+    }
 }

@@ -24,7 +24,7 @@ pub enum Command {
     Preset(Preset),
     /// Turn a workload into a schedule
     Compile(Compile),
-    /// What is in a schedule
+    /// What is in a schedule, or in a run
     Inspect(Inspect),
     /// Write a population into MongoDB
     Seed(Seed),
@@ -129,7 +129,7 @@ pub struct Compile {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  retempo inspect a.parquet\n  retempo inspect a.parquet --json")]
 pub struct Inspect {
-    /// Schedule file
+    /// Schedule file, or run folder
     pub schedule: PathBuf,
     /// As JSON
     #[arg(long)]
@@ -309,7 +309,7 @@ pub struct StandinArgs {
     /// Take the population from this MongoDB instead
     #[arg(long, value_name = "URI")]
     pub mongo: Option<String>,
-    /// Something that goes wrong: drop=1%, error_reply=1%, late_reply=1%:2s, missing_broadcast=1%, duplicate_broadcast=1%,
+    /// Something that goes wrong: drop=1%, error_reply=1%:unavailable, late_reply=1%:2s, missing_broadcast=1%, duplicate_broadcast=1%,
     /// reorder=1%:300ms, stall=broadcast-worker:5s:2s; may be repeated
     #[arg(long)]
     pub fault: Vec<standin::Fault>,

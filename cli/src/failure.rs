@@ -71,6 +71,12 @@ impl From<replay::Error> for Failure {
     }
 }
 
+impl From<runlog::Error> for Failure {
+    fn from(e: runlog::Error) -> Failure {
+        usage(e)
+    }
+}
+
 impl From<analyze::Error> for Failure {
     fn from(e: analyze::Error) -> Failure {
         usage(e)

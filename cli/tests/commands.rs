@@ -68,6 +68,8 @@ fn two_terminals() {
     assert!(out.contains("send/reply               ok after"), "{out}");
     let (code, out, err) = run(at, &format!("replay a.parquet -s {url} -o RUN"));
     assert_eq!((code, out.as_str()), (0, "RUN\n"), "{err}");
+    let (code, out, _) = run(at, "inspect RUN");
+    assert!(code == 0 && out.contains("broadcasts                1,000 rows"), "{out}");
     let (_, out, _) = run(at, "analyze RUN --json --csv csv --charts charts --html report.html --hgrm hgrm");
     let summary = json(&out);
     for series in summary["series"].as_array().unwrap() {
@@ -170,4 +172,24 @@ fn the_demo_leaves_a_report_and_no_server() {
     assert!(std::fs::read_to_string(dir.path().join(report)).unwrap().contains("<svg"));
     let address = err.split("nats://").nth(1).unwrap().trim();
     assert!(std::net::TcpStream::connect(address).is_err(), "a server is left at {address}");
+}
+
+#[test]
+fn a_store_that_holds_another_population_is_refused() {
+    let (server, mongod) = (harness::World::new(), harness::Mongod::new());
+    let at = server.dir.path();
+    assert_eq!(run(at, "compile small --rate 100 --duration 1s -o a.parquet").0, 0);
+    let replay = format!("replay a.parquet -s {} --mongo {} -o RUN", server.server.url(), mongod.uri());
+    assert_eq!(run(at, &format!("seed small --seed 9 --mongo {}", mongod.uri())).0, 0);
+    let (code, _, err) = run(at, &replay);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("the store does not hold the population of a.parquet") && err.contains("retempo seed a.parquet"), "{err}");
+    assert!(!at.join("RUN").exists());
+    let (code, _, err) = run(at, &format!("seed a.parquet --mongo {}", mongod.uri()));
+    assert!(code == 0 && err.contains("10 users, 5 rooms, 10 subscriptions"), "{err}");
+    assert_eq!(run(at, &replay).0, 0);
+    let (code, _, err) = run(at, &format!("teardown a.parquet --mongo {}", mongod.uri()));
+    assert!(code == 0 && err.contains("removed 10 users, 5 rooms, 10 subscriptions"), "{err}");
+    let (code, _, err) = run(at, "seed a.parquet --mongo mongodb://127.0.0.1:1");
+    assert!(code == 1 && err.contains("cannot reach MongoDB at 127.0.0.1:1"), "{err}");
 }

@@ -1,7 +1,7 @@
 //! What a received message means: whose it is, which answer, and whether it is an error.
 
 use runlog::Status;
-use schedule::{Action, AnswerKind, AnswerRule, Id, IdKey, Whose};
+use schedule::{Action, AnswerKind, AnswerRule, IdKey, Whose};
 use sonic_rs::PointerNode;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -113,14 +113,16 @@ impl Decoder {
                 Some::<usize>(action) if action < self.inbox.len() => &self.inbox[action],
                 _ => return Decoded::Foreign,
             },
-            Source::Subject(n) => &self.subjects[n].1,
+            Source::Subject(n) => match self.subjects.get(n) {
+                Some((_, rules)) => rules,
+                None => return Decoded::Foreign,
+            },
         };
         let applies = |rule: &&Rule| rule.when.as_ref().is_none_or(|(pointer, wanted)| pointer.find(message.payload).is_some() == *wanted);
         let Some(rule) = rules.iter().find(applies) else { return Decoded::Ignored };
-        let Some(id) = self.whose(rule, message) else {
-            // Events of other kinds share subjects; only a text where our id would be makes it foreign.
-            return Decoded::Foreign;
-        };
+        // Events of other kinds share subjects: without a text where the id would be it is no answer at all.
+        let Some(text) = whose(rule, message) else { return Decoded::Ignored };
+        let Some(id) = self.key.read(text.as_bytes()) else { return Decoded::Foreign };
         let (status, code) = status(rule, message);
         let recipient = rule.recipient.and_then(|n| token(message.subject, n)).map_or(0, xxh3_64);
         Decoded::Answer(Answer {
@@ -133,14 +135,21 @@ impl Decoder {
             payload: message.payload,
         })
     }
+}
 
-    fn whose(&self, rule: &Rule, message: &Message<'_>) -> Option<Id> {
-        match &rule.whose {
-            Whose::Inbox => self.key.read(token(message.subject, -1)?),
-            Whose::Token(n) => self.key.read(token(message.subject, *n)?),
-            Whose::Json(_) => self.key.read(rule.whose_path.find(message.payload)?.trim().trim_matches('"').as_bytes()),
-            Whose::Header(name) => self.key.read(message.header(name)?),
-        }
+/// The text where the id is.
+fn whose<'a>(rule: &Rule, message: &Message<'a>) -> Option<Cow<'a, str>> {
+    let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).ok().map(Cow::Borrowed);
+    match &rule.whose {
+        Whose::Inbox => text(token(message.subject, -1)?),
+        Whose::Token(n) => text(token(message.subject, *n)?),
+        Whose::Header(name) => text(message.header(name)?),
+        Whose::Json(_) => match rule.whose_path.find(message.payload)? {
+            Cow::Borrowed(raw) => Some(Cow::Borrowed(raw.trim().trim_matches('"'))),
+            Cow::Owned(raw) => Some(Cow::Owned(raw.trim().trim_matches('"').to_owned())),
+        },
+        // Refused before the run.
+        Whose::Fields(_) => None,
     }
 }
 
@@ -195,6 +204,7 @@ impl Pointer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use schedule::Id;
 
     fn decoder() -> (IdKey, Decoder) {
         let answers: Vec<AnswerRule> = serde_json::from_str(
@@ -240,7 +250,8 @@ mod tests {
         assert_eq!(decode(replies, "u.bob.response.018f6f0e-5b7a-7c31-9d52-0c4f1b2a9e77", b"", "{}"), "foreign");
         assert_eq!(decode(at("r.*.event"), "r.1.event", b"", &format!(r#"{{"a":{{}},"lastMsgId":"{id}"}}"#)), "8 1 Ok None false");
         assert_eq!(decode(at("u.*.event"), "u.bob.event", b"", &format!(r#"{{"lastMsgId":"{id}"}}"#)), "8 1 Ok None true");
-        assert_eq!(decode(at("u.*.event"), "u.bob.event", b"", r#"{"type":"message_read"}"#), "foreign");
+        assert_eq!(decode(at("u.*.event"), "u.bob.event", b"", r#"{"type":"message_read"}"#), "ignored");
+        assert_eq!(decode(at("u.*.event"), "u.bob.event", b"", r#"{"lastMsgId":"theirs"}"#), "foreign");
         let inbox = format!("_INBOX.x.1.{id}");
         assert_eq!(decode(Source::Inbox, &format!("_INBOX.x.0.{id}"), b"", ""), "ignored");
         assert_eq!(decode(Source::Inbox, "_INBOX.x.probe", b"", ""), "foreign");

@@ -89,6 +89,8 @@ struct Builder<'a> {
     buckets: HashSet<Arc<str>>,
     expected: HashMap<Vec<Expect>, Expected>,
     inbox: Vec<u8>,
+    /// Number of publishing connections.
+    publishing: usize,
     /// Nominal time between ops: the time in request ids follows from the op alone.
     op_ms: f64,
 }
@@ -102,6 +104,7 @@ impl<'a> Builder<'a> {
             buckets: HashSet::new(),
             expected: HashMap::new(),
             inbox: Vec::new(),
+            publishing: loader.shared.connections.iter().filter(|c| c.role == runlog::Role::Publish).count(),
             op_ms: loader.plan.meta.duration_ns as f64 / loader.plan.meta.rows as f64 / 1e6,
         }
     }
@@ -119,8 +122,7 @@ impl<'a> Builder<'a> {
 
     fn add(&mut self, row: &Row<'_>, lap: i64, intended_ns: i64) {
         let loader = self.loader;
-        let publishing = loader.shared.connections.iter().filter(|c| c.role == runlog::Role::Publish).count();
-        let connection = (row.session as usize % publishing) as u16;
+        let connection = (row.session as usize % self.publishing) as u16;
         let op = row.op + lap * loader.plan.meta.rows;
         self.inbox.clear();
         if loader.plan.meta.wants_inbox(row.action) {

@@ -115,6 +115,9 @@ impl Plan {
         if i128::from(meta.rows) * i128::from(loops) >= 1 << 40 {
             return Err(refuse("more than 2^40 operations; send fewer laps".into()));
         }
+        if let Some(answer) = meta.answers.iter().find(|a| matches!(a.whose, schedule::Whose::Fields(_))) {
+            return Err(refuse(format!("answer `{}` is joined by fields; this replay cannot do that yet", answer.name)));
+        }
         let mut plan = Plan {
             rate_per_sec: meta.nominal_rate_per_sec * tempo.speed(),
             ops_by_action: vec![0; meta.actions.len()],

@@ -116,7 +116,7 @@ impl Receiver {
     }
 
     fn message(&mut self, connection: &Connection, message: &Message<'_>, now_ns: i64) {
-        let source = if connection.role == Role::Publish { Source::Inbox } else { Source::Subject(message.sid as usize - 1) };
+        let source = if connection.role == Role::Publish { Source::Inbox } else { Source::Subject((message.sid as usize).wrapping_sub(1)) };
         let counters = &self.shared.counters;
         match self.decoder.decode(source, message) {
             Decoded::Ignored => {}

@@ -163,6 +163,22 @@ impl IdKey {
     }
 }
 
+/// The join key of an answer that carries no id of ours: XXH3-64 over its fields, each preceded by its length in eight
+/// little-endian bytes. Elements of an array are sorted first by whoever gathers them.
+///
+/// ```
+/// assert_eq!(schedule::key_of(["room-1", "a"]), schedule::key_of(["room-1", "a"]));
+/// assert_ne!(schedule::key_of(["room-1", "a"]), schedule::key_of(["room-", "1a"]));
+/// ```
+pub fn key_of<'a>(fields: impl IntoIterator<Item = &'a str>) -> i64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for field in fields {
+        hasher.update(&(field.len() as u64).to_le_bytes());
+        hasher.update(field.as_bytes());
+    }
+    hasher.digest() as i64
+}
+
 fn write_half(mut half: u64, out: &mut [u8]) {
     for byte in out.iter_mut().rev() {
         *byte = BASE62[(half % 62) as usize];

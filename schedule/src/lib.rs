@@ -28,7 +28,7 @@ mod tempo;
 mod writer;
 
 pub use error::Error;
-pub use id::{Id, IdKey};
+pub use id::{Id, IdKey, key_of};
 pub use meta::{Action, AnswerKind, AnswerRule, FORMAT, Format, Meta, Whose};
 pub use operation::{Bind, Convert, Expect, Gate, Operation, Part, Slot, SlotKind};
 pub use reader::{Batch, LogicalHash, Reader, Row};

@@ -102,12 +102,14 @@ pub enum Whose {
     Json(String),
     /// `header:name`: an id in a header.
     Header(String),
+    /// `fields:/a,/b`: no id of ours; the values at these pointers make the op's `key`, see [`crate::key_of`].
+    Fields(Vec<String>),
 }
 
 impl TryFrom<String> for Whose {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let bad = || format!("`{text}` is none of inbox, token:N, json:/POINTER, header:NAME");
+        let bad = || format!("`{text}` is none of inbox, token:N, json:/POINTER, header:NAME, fields:/POINTER,/POINTER");
         if text == "inbox" {
             return Ok(Whose::Inbox);
         }
@@ -115,6 +117,9 @@ impl TryFrom<String> for Whose {
             ("token", n) => n.parse().map(Whose::Token).map_err(|_| bad()),
             ("json", p) if p.starts_with('/') => Ok(Whose::Json(p.to_owned())),
             ("header", h) if !h.is_empty() => Ok(Whose::Header(h.to_owned())),
+            ("fields", list) if list.split(',').all(|p| p.starts_with('/')) => {
+                Ok(Whose::Fields(list.split(',').map(str::to_owned).collect()))
+            }
             _ => Err(bad()),
         }
     }
@@ -127,6 +132,7 @@ impl From<Whose> for String {
             Whose::Token(n) => format!("token:{n}"),
             Whose::Json(p) => format!("json:{p}"),
             Whose::Header(h) => format!("header:{h}"),
+            Whose::Fields(list) => format!("fields:{}", list.join(",")),
         }
     }
 }

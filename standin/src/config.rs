@@ -41,7 +41,9 @@ impl Config {
 
     /// The faults of one kind that befall a message.
     pub(crate) fn strikes(&self, kind: FaultKind, sequence: u64) -> Option<&Fault> {
-        self.faults.iter().find(|f| f.kind == kind && f.stall.is_none() && chance::unit(self.seed, sequence, kind.name()) <= f.probability)
+        let strikes = |i: usize, f: &Fault| chance::unit(self.seed, sequence, &format!("{} {i}", kind.name())) <= f.probability;
+        let of_kind = self.faults.iter().enumerate().filter(|(_, f)| f.kind == kind && f.stall.is_none());
+        of_kind.into_iter().find(|(i, f)| strikes(*i, f)).map(|(_, f)| f)
     }
 }
 
@@ -174,9 +176,13 @@ impl FaultKind {
     }
 }
 
+/// Codes of the error envelope.
+const CODES: [&str; 8] =
+    ["bad_request", "unauthenticated", "forbidden", "not_found", "conflict", "too_many_requests", "unavailable", "internal"];
+
 /// Something that goes wrong.
 ///
-/// `drop=0.01`, `error_reply=1%`, `late_reply=0.01:2s`, `reorder=0.01:300ms`, `stall=broadcast-worker:5s:2s` (5 s after the
+/// `drop=0.01`, `error_reply=1%`, `error_reply=1%:unavailable`, `late_reply=0.01:2s`, `reorder=0.01:300ms`, `stall=broadcast-worker:5s:2s` (5 s after the
 /// stage's first message, for 2 s).
 ///
 /// ```
@@ -191,6 +197,8 @@ pub struct Fault {
     pub probability: f64,
     /// By how much, for late replies and reorders.
     pub delay: Duration,
+    /// For error replies: the code of the envelope.
+    pub code: &'static str,
     /// For stalls: which stage, when after its first message, for how long.
     pub stall: Option<(StageName, Duration, Duration)>,
 }
@@ -205,9 +213,16 @@ impl FromStr for Fault {
         let time = |text: &str| units::parse_duration_ns(text).map(|ns| Duration::from_nanos(ns as u64));
         let (name, value) = text.split_once('=').ok_or_else(bad)?;
         let kind = FaultKind::ALL.into_iter().find(|k| k.name() == name).ok_or_else(bad)?;
-        let mut fault = Fault { kind, probability: 1.0, delay: Duration::ZERO, stall: None };
+        let mut fault = Fault { kind, probability: 1.0, delay: Duration::ZERO, code: "internal", stall: None };
         match (kind, &value.split(':').collect::<Vec<_>>()[..]) {
             (FaultKind::Stall, [stage, at, length]) => fault.stall = Some((stage.parse()?, time(at)?, time(length)?)),
+            (FaultKind::ErrorReply, [probability, code]) => {
+                fault.probability = units::parse_fraction(probability)?;
+                fault.code = CODES
+                    .into_iter()
+                    .find(|c| c == code)
+                    .ok_or_else(|| format!("`{code}` is no error code; there are {}", CODES.join(", ")))?;
+            }
             (FaultKind::LateReply | FaultKind::Reorder, [probability, delay]) => {
                 fault.probability = units::parse_fraction(probability)?;
                 fault.delay = time(delay)?;

@@ -38,9 +38,9 @@ pub(crate) async fn handle(shared: Arc<Shared>, delivery: Delivery) -> Done {
         record(FaultKind::Drop);
         return Done::Ack;
     }
-    let outcome = if strikes(FaultKind::ErrorReply).is_some() {
+    let outcome = if let Some(fault) = strikes(FaultKind::ErrorReply) {
         record(FaultKind::ErrorReply);
-        Err(Refusal::Reply(ErrorReply::new("internal", "internal error")))
+        Err(Refusal::Reply(ErrorReply::new(fault.code, "an injected error")))
     } else {
         accept(&shared, &tokens, &request).await
     };

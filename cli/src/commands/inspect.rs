@@ -1,11 +1,44 @@
 use crate::args::Inspect;
 use crate::failure::{Exit, Result};
 use crate::output::print;
+use runlog::Manifest;
 use schedule::units::{show_bytes, show_count, show_ns, show_rate};
 use schedule::{LogicalHash, Reader};
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
 pub fn run(args: &Inspect) -> Result<Exit> {
+    if args.schedule.is_dir() { run_folder(args) } else { schedule(args) }
+}
+
+/// What a run was, and how large its logs are.
+fn run_folder(args: &Inspect) -> Result<Exit> {
+    let dir = &args.schedule;
+    let manifest = Manifest::read(dir)?;
+    let rows = BTreeMap::from([
+        ("sends", rows::<runlog::Sent>(dir)?),
+        ("replies", rows::<runlog::Reply>(dir)?),
+        ("broadcasts", rows::<runlog::Broadcast>(dir)?),
+        ("events", rows::<runlog::Event>(dir)?),
+        ("metrics", rows::<runlog::Metric>(dir)?),
+    ]);
+    if args.json {
+        print(&format!("{:#}\n", serde_json::json!({ "manifest": manifest, "rows": rows })));
+        return Ok(Exit::Done);
+    }
+    print(&format!("run {} of {} · {:?} · {}\n", manifest.run, manifest.schedule.name, manifest.state, manifest.tool));
+    print(&format!("{}\n{}\n", manifest.command.join(" "), manifest.target.join(", ")));
+    let (planned, rate) = (show_count(manifest.planned_ops as u64), show_rate(manifest.intended_rate_per_sec));
+    print(&format!("{planned} ops planned at {rate}, {} connections\n", manifest.connections.len()));
+    rows.iter().for_each(|(log, n)| print(&format!("{log:18} {:>12} rows\n", show_count(*n as u64))));
+    Ok(Exit::Done)
+}
+
+fn rows<T: runlog::Table>(dir: &Path) -> Result<usize> {
+    Ok(runlog::chunks::<T>(dir)?.iter().map(|c| c.rows).sum())
+}
+
+fn schedule(args: &Inspect) -> Result<Exit> {
     let reader = Reader::open(&args.schedule)?;
     let meta = reader.meta();
     let (mut hash, mut bytes, mut sessions) = (LogicalHash::default(), 0u64, HashSet::new());
