@@ -148,7 +148,8 @@ fn lines(question: &Question, manifest: &Manifest, names: &BTreeMap<SeriesKey, S
     if lines.is_empty() {
         lines = ["missing == 0", "errors < 0.1%"].iter().map(|text| text.parse().expect("ours")).collect();
     }
-    if !lines.iter().any(|l| matches!(l.metric, Metric::Counter(crate::slo::Counter::Answered, _))) {
+    let answerable = manifest.schedule.actions.iter().any(|a| !a.answers.is_empty());
+    if answerable && !lines.iter().any(|l| matches!(l.metric, Metric::Counter(crate::slo::Counter::Answered, _))) {
         lines.push("answered > 0".parse().expect("ours"));
     }
     Ok(lines)

@@ -251,7 +251,7 @@ fn generator_limits(tally: &Tally, rate: &RateSummary) -> Vec<String> {
 fn state_reasons(f: &Findings, evidence: &Evidence) -> Vec<String> {
     let mut reasons = Vec::new();
     let each = || f.tally.series.iter().filter(|(key, _)| key.2 == Copy::Each).map(|(_, c)| c);
-    if f.tally.sent > 0 && each().all(|c| c.response.count() == 0) {
+    if f.tally.sent > 0 && each().next().is_some() && each().all(|c| c.response.count() == 0) {
         reasons.push(
             "nothing answered, though the receive path was proven: is the system running behind this server, with this site id, and seeded with this schedule's population?".into(),
         );

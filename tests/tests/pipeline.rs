@@ -190,3 +190,15 @@ fn the_same_run_is_asked_again_without_a_replay() {
     assert_eq!(ask(&dir, &["send/reply p99.9 < 10s"]).verdict.outcome, Outcome::Inconclusive, "600 samples cannot tell p99.9");
     assert_eq!(ask(&dir, &["send/reply p50 < 10s every 1s"]).verdict.slos[0].state, LineState::Met);
 }
+
+#[test]
+fn where_no_answer_is_expected_none_is_missed() {
+    let world = World::new();
+    let text = "name = \"flood\"\n[[action]]\nname = \"publish\"\ntarget = \"flood.a\"\npayload = \"hi\"\n[arrivals]\nrate = 2000\nduration = \"1s\"\n";
+    let (path, _) = world.compile_workload(&fixtures::Workload::parse(text, "flood.toml").unwrap());
+    let (report, _) = world.run(&world.options(&path, "flood"));
+    assert_eq!(report.manifest.totals["sent"], 2_000);
+    let summary = ask(&world.path("flood"), &["missing == 0"]);
+    assert_eq!(summary.verdict.slos.len(), 1);
+    assert!(!summary.verdict.reasons.iter().any(|r| r.starts_with("nothing answered")), "{:?}", summary.verdict.reasons);
+}
