@@ -30,6 +30,29 @@ pub struct Options {
     pub drain_quiet_ns: i64,
 }
 
+/// All expected answers in and this long nothing new: the drain is over, ns.
+const DRAIN_QUIET_NS: i64 = 300_000_000;
+
+impl Options {
+    /// Sends the schedule once, as it is, over one connection; ops due while it is down are held.
+    pub fn new(schedule: &Path, run_dir: &Path, run: &str, nats: wire::Options) -> Options {
+        Options {
+            schedule: schedule.to_owned(),
+            run_dir: run_dir.to_owned(),
+            run: run.to_owned(),
+            command: Vec::new(),
+            nats,
+            tempo: TempoChoice::Tempo(Tempo::default()),
+            loops: None,
+            duration_ns: None,
+            connections: 1,
+            on_disconnect: OnDisconnect::Hold,
+            drain_timeout_ns: None,
+            drain_quiet_ns: DRAIN_QUIET_NS,
+        }
+    }
+}
+
 /// How schedule time maps to run time.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TempoChoice {
@@ -97,7 +120,15 @@ impl Plan {
     /// Reads the whole schedule once, checks it, and counts what would be sent.
     ///
     /// # Errors
-    /// [`Error::Schedule`], or [`Error::Plan`] for gates, binds, loops and rates that cannot be.
+    /// [`Error::Schedule`], or [`Error::Plan`] for gates, binds and loops that cannot be.
+    pub fn of(options: &Options) -> Result<Plan, Error> {
+        Plan::new(&options.schedule, &options.tempo, options.loops, options.duration_ns)
+    }
+
+    /// As [`Plan::of`], before there are options.
+    ///
+    /// # Errors
+    /// As [`Plan::of`].
     pub fn new(path: &Path, tempo: &TempoChoice, loops: Option<u32>, duration_ns: Option<i64>) -> Result<Plan, Error> {
         let reader = Reader::open(path)?;
         let meta = reader.meta().clone();

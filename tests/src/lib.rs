@@ -12,8 +12,8 @@ pub use standin::server::NatsServer;
 
 use analyze::{Line, Question, Summary};
 use fixtures::{Overrides, Population, Workload, preset};
-use replay::{OnDisconnect, Options, Plan, Progress, Report, Stop, TempoChoice};
-use schedule::{Meta, Tempo};
+use replay::{Options, Plan, Progress, Report, Stop};
+use schedule::Meta;
 use standin::{Config, Directory, Injected, Standin};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -102,25 +102,13 @@ impl World {
 
     /// Options that send a schedule once, as it is, into run folder `name`.
     pub fn options(&self, schedule: &Path, name: &str) -> Options {
-        Options {
-            schedule: schedule.to_owned(),
-            run_dir: self.path(name),
-            run: format!("01TESTRUN{:0>17}", name.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "")),
-            command: vec!["test".into()],
-            nats: self.nats(),
-            tempo: TempoChoice::Tempo(Tempo::default()),
-            loops: None,
-            duration_ns: None,
-            connections: 1,
-            on_disconnect: OnDisconnect::Hold,
-            drain_timeout_ns: None,
-            drain_quiet_ns: 300_000_000,
-        }
+        let run = format!("01TESTRUN{:0>17}", name.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), ""));
+        Options { command: vec!["test".into()], ..Options::new(schedule, &self.path(name), &run, self.nats()) }
     }
 
     /// Replays and analyses.
     pub fn run(&self, options: &Options) -> (Report, Summary) {
-        let plan = Plan::new(&options.schedule, &options.tempo, options.loops, options.duration_ns).expect("a plan");
+        let plan = Plan::of(options).expect("a plan");
         let report = replay::replay(options, &plan, &Stop::default(), &mut |_: &Progress| {}).expect("it runs");
         let summary = analyze::analyze(&options.run_dir, &Question::default()).expect("it is analysed");
         (report, summary)

@@ -21,7 +21,7 @@ fn refused(world: &World, nats: Options) -> String {
     let (path, _) = world.compile_workload(&echo_workload(200, 1));
     let mut options = world.options(&path, "refused");
     options.nats = Options { servers: world.nats().servers, ..nats };
-    let plan = Plan::new(&options.schedule, &options.tempo, None, None).unwrap();
+    let plan = Plan::of(&options).unwrap();
     replay::replay(&options, &plan, &Stop::default(), &mut |_: &Progress| {}).unwrap_err().to_string()
 }
 
@@ -126,7 +126,7 @@ fn the_next_server_of_the_list_is_tried() {
     options.nats.servers.insert(0, "nats://127.0.0.1:1".parse().unwrap());
     assert_eq!(series(&world.run(&options).1, "ask/reply").ok, 200);
     world.server.kill();
-    let plan = Plan::new(&options.schedule, &options.tempo, None, None).unwrap();
+    let plan = Plan::of(&options).unwrap();
     options.run_dir = world.path("none");
     let message = replay::replay(&options, &plan, &Stop::default(), &mut |_: &Progress| {}).unwrap_err().to_string();
     assert!(message.starts_with("cannot reach a NATS server at 127.0.0.1:"), "{message}");
@@ -139,7 +139,7 @@ fn with_restart(policy: OnDisconnect) -> (World, analyze::Summary) {
     let (path, _) = world.compile_workload(&echo_workload(500, 4));
     let mut options = world.options(&path, "restart");
     options.on_disconnect = policy;
-    let plan = Plan::new(&options.schedule, &options.tempo, None, None).unwrap();
+    let plan = Plan::of(&options).unwrap();
     let (seconds, second) = mpsc::channel();
     let running = options.clone();
     let run = std::thread::spawn(move || {
@@ -192,7 +192,7 @@ fn a_stalled_server_shows_in_the_response_time_of_everything_that_was_due() {
     let _echo = world.echo();
     let (path, _) = world.compile_workload(&echo_workload(1_000, 3));
     let options = world.options(&path, "stall");
-    let plan = Plan::new(&options.schedule, &options.tempo, None, None).unwrap();
+    let plan = Plan::of(&options).unwrap();
     let pid = rustix::process::Pid::from_raw(world.server.pid() as i32).unwrap();
     let mut stopped_ns = None;
     let stop = Stop::default();

@@ -1,11 +1,11 @@
 use super::nats;
-use super::replay::{DRAIN_QUIET_NS, command_line};
+use super::replay::command_line;
 use crate::args::Check;
 use crate::failure::{Exit, Result, could_not_run};
 use crate::output::print;
 use analyze::Question;
-use replay::{OnDisconnect, Options, Plan, Progress, Stop, TempoChoice};
-use schedule::{Operation, Reader, Slot, Tempo, Writer};
+use replay::{Options, Plan, Progress, Stop};
+use schedule::{Operation, Reader, Slot, Writer};
 use std::path::Path;
 
 /// Replays a schedule of one op per action into a temporary folder and shows what answered.
@@ -16,22 +16,8 @@ pub fn run(args: &Check) -> Result<Exit> {
     let path = temporary.path().join("check.parquet");
     one_of_each(&args.schedule, &path)?;
     let run_dir = temporary.path().join("run");
-    let tempo = TempoChoice::Tempo(Tempo::default());
-    let plan = Plan::new(&path, &tempo, Some(1), None)?;
-    let options = Options {
-        schedule: path,
-        run_dir: run_dir.clone(),
-        run: ulid::Ulid::new().to_string(),
-        command: command_line(),
-        nats,
-        tempo,
-        loops: Some(1),
-        duration_ns: None,
-        connections: 1,
-        on_disconnect: OnDisconnect::Hold,
-        drain_timeout_ns: None,
-        drain_quiet_ns: DRAIN_QUIET_NS,
-    };
+    let options = Options { command: command_line(), ..Options::new(&path, &run_dir, &ulid::Ulid::new().to_string(), nats) };
+    let plan = Plan::of(&options)?;
     replay::replay(&options, &plan, &Stop::default(), &mut |_: &Progress| {})?;
     let lines = ["missing == 0", "errors == 0"].iter().map(|l| l.parse().expect("ours")).collect();
     let summary = analyze::analyze(&run_dir, &Question { slo: Some(lines), ..Question::default() })?;

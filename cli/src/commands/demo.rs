@@ -1,12 +1,11 @@
-use super::replay::{DRAIN_QUIET_NS, command_line, prepare_dir, send};
+use super::replay::{command_line, prepare_dir, send};
 use super::{compile, nats};
 use crate::args::{Demo, Nats};
 use crate::failure::{Exit, Result, could_not_run};
 use crate::output;
 use analyze::{Question, render};
 use fixtures::{Overrides, Population};
-use replay::{OnDisconnect, Options, Plan, TempoChoice};
-use schedule::Tempo;
+use replay::{Options, Plan};
 use standin::server::NatsServer;
 use standin::{Config, Directory, Standin};
 
@@ -29,22 +28,8 @@ pub fn run(args: &Demo) -> Result<Exit> {
         Standin::start(client, Directory::from_chat(chat), Config::default()).await.map_err(crate::failure::Failure::from)
     })?;
     eprintln!("replaying {} ops of `{}` at {}", meta.rows, meta.name, server.url());
-    let tempo = TempoChoice::Tempo(Tempo::default());
-    let plan = Plan::new(&schedule, &tempo, Some(1), None)?;
-    let options = Options {
-        schedule,
-        run_dir: run_dir.clone(),
-        run,
-        command: command_line(),
-        nats,
-        tempo,
-        loops: Some(1),
-        duration_ns: None,
-        connections: 1,
-        on_disconnect: OnDisconnect::Hold,
-        drain_timeout_ns: None,
-        drain_quiet_ns: DRAIN_QUIET_NS,
-    };
+    let options = Options { command: command_line(), ..Options::new(&schedule, &run_dir, &run, nats) };
+    let plan = Plan::of(&options)?;
     let sent = send(&options, &plan, false)?;
     runtime.block_on(standin.stop());
     drop(server);

@@ -7,9 +7,6 @@ use schedule::Tempo;
 use schedule::units::{show_bytes, show_count, show_ns, show_rate};
 use std::path::PathBuf;
 
-/// All expected answers in and this long nothing new: the drain is over.
-pub const DRAIN_QUIET_NS: i64 = 300_000_000;
-
 pub fn run(args: &Replay) -> Result<Exit> {
     let tempo = match (&args.speed, args.rate) {
         (Some(speed), _) => TempoChoice::Tempo(Tempo::parse_speed(speed).map_err(usage)?),
@@ -37,11 +34,7 @@ pub fn run(args: &Replay) -> Result<Exit> {
     let run_dir = args.output.clone().unwrap_or_else(|| PathBuf::from("runs").join(&run));
     prepare_dir(&run_dir)?;
     let options = Options {
-        schedule: args.schedule.clone(),
-        run_dir: run_dir.clone(),
-        run,
         command: command_line(),
-        nats,
         tempo,
         loops: args.loops,
         duration_ns: args.duration,
@@ -51,7 +44,7 @@ pub fn run(args: &Replay) -> Result<Exit> {
             OnDisconnectArg::Skip => OnDisconnect::Skip,
         },
         drain_timeout_ns: args.drain_timeout,
-        drain_quiet_ns: DRAIN_QUIET_NS,
+        ..Options::new(&args.schedule, &run_dir, &run, nats)
     };
     let report = send(&options, &plan, args.quiet)?;
     output::print(&format!("{}\n", run_dir.display()));
