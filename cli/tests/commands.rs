@@ -120,18 +120,46 @@ fn the_first_signal_drains_and_reports() {
     assert!(summary["run"]["sent"].as_u64().unwrap() > 0);
 }
 
-/// Blocks until the log has sends on file.
+#[test]
+fn the_second_signal_quits_and_what_was_recorded_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let server = NatsServer::start(&at.join("js")).unwrap();
+    assert_eq!(run(at, "compile small --rate 500 --duration 60s -o a.parquet").0, 0);
+    // Nobody answers: a drain would last for the timeout of five seconds.
+    let command = ["replay", "a.parquet", "-s", server.url(), "-o", "RUN"];
+    let mut child = retempo(at).args(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(|| has_rows::<runlog::Sent>(&at.join("RUN")));
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    let mut talk = BufReader::new(child.stderr.take().unwrap()).lines();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert!(talk.any(|line| line.unwrap().contains("once more to quit")));
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let (_, out, _) = run(at, "analyze RUN --json");
+    let reply = &json(&out)["series"][0];
+    assert!(reply["unresolved"].as_u64().unwrap() > 0 && reply["missing"] == 0, "{reply}");
+}
+
+/// Blocks until the log has sends and replies on file.
 fn wait_for_sends(run_dir: &Path) {
+    wait_for(|| runlog_has_rows(run_dir));
+}
+
+fn has_rows<T: runlog::Table>(run_dir: &Path) -> bool {
+    runlog::chunks::<T>(run_dir).is_ok_and(|chunks| chunks.iter().map(|c| c.rows).sum::<usize>() > 100)
+}
+
+fn wait_for(there: impl Fn() -> bool) {
     let started = std::time::Instant::now();
-    while !runlog_has_rows(run_dir) {
+    while !there() {
         assert!(started.elapsed().as_secs() < 30, "nothing was sent");
         std::thread::yield_now();
     }
 }
 
 fn runlog_has_rows(run_dir: &Path) -> bool {
-    runlog::chunks::<runlog::Sent>(run_dir).is_ok_and(|chunks| chunks.iter().map(|c| c.rows).sum::<usize>() > 100)
-        && runlog::chunks::<runlog::Reply>(run_dir).is_ok_and(|chunks| !chunks.is_empty())
+    has_rows::<runlog::Sent>(run_dir) && runlog::chunks::<runlog::Reply>(run_dir).is_ok_and(|chunks| !chunks.is_empty())
 }
 
 #[test]

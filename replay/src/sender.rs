@@ -117,6 +117,15 @@ impl Sender {
             }
         }
         self.finish(&mut outboxes);
+        let now = self.shared.clock.now_ns();
+        for (i, batch) in ready.iter_mut().enumerate() {
+            let first = if i == 0 { next } else { 0 };
+            for frame in batch.frames[first..].iter_mut().take_while(|f| f.intended_ns <= now) {
+                self.log(record(frame, 0, Outcome::Cancelled, 0));
+            }
+        }
+        self.shared.event(EventKind::SendingDone, 0, None);
+        self.shared.sending_done.store(true, Relaxed);
     }
 
     fn publishing(&self) -> impl Iterator<Item = &Connection> {
@@ -153,19 +162,7 @@ impl Sender {
         } else {
             None
         };
-        let record = SentRecord {
-            op: frame.op,
-            action: frame.action,
-            session: frame.session,
-            connection: frame.connection,
-            intended_ns: frame.intended_ns,
-            sent_ns: None,
-            bytes: bytes.len() as u32,
-            outcome: refused.unwrap_or(Outcome::Sent) as u8,
-            flags,
-            bucket: frame.bucket.take(),
-            expected: frame.expected.clone(),
-        };
+        let record = record(frame, bytes.len() as u32, refused.unwrap_or(Outcome::Sent), flags);
         if refused.is_some() {
             self.log(record);
         } else {
@@ -272,7 +269,7 @@ impl Sender {
         }
     }
 
-    /// A signal came: what is not on the wire is logged as cancelled.
+    /// What a signal kept from the wire is logged as cancelled.
     fn finish(&mut self, outboxes: &mut [Outbox]) {
         for outbox in outboxes {
             for (_, mut record) in std::mem::take(&mut outbox.waiting) {
@@ -280,14 +277,28 @@ impl Sender {
                 self.log(record);
             }
         }
-        self.shared.event(EventKind::SendingDone, 0, None);
-        self.shared.sending_done.store(true, Relaxed);
     }
 
     fn log(&mut self, record: SentRecord) {
         if self.log.push(record).is_err() {
             self.shared.counters.dropped.fetch_add(1, Relaxed);
         }
+    }
+}
+
+fn record(frame: &mut Frame, bytes: u32, outcome: Outcome, flags: u16) -> SentRecord {
+    SentRecord {
+        op: frame.op,
+        action: frame.action,
+        session: frame.session,
+        connection: frame.connection,
+        intended_ns: frame.intended_ns,
+        sent_ns: None,
+        bytes,
+        outcome: outcome as u8,
+        flags,
+        bucket: frame.bucket.take(),
+        expected: frame.expected.clone(),
     }
 }
 

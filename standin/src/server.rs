@@ -1,6 +1,7 @@
 //! A real nats-server as a child process, on a free port, with a store of its own.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -86,6 +87,8 @@ impl Drop for NatsServer {
 /// Reads its log until it is ready; the rest is read and dropped, so that it never blocks.
 fn spawn(binary: &Path, arguments: &[String], port: i32) -> Result<(Child, u16), String> {
     let mut command = Command::new(binary);
+    // A Ctrl-C at the terminal is for us: the server lives until the drain is over, and is then killed.
+    command.process_group(0);
     command
         .args(["-a", "127.0.0.1", "-p", &port.to_string()])
         .args(arguments)

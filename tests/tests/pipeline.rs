@@ -202,3 +202,22 @@ fn where_no_answer_is_expected_none_is_missed() {
     assert_eq!(summary.verdict.slos.len(), 1);
     assert!(!summary.verdict.reasons.iter().any(|r| r.starts_with("nothing answered")), "{:?}", summary.verdict.reasons);
 }
+
+#[test]
+fn service_times_and_stalls_of_a_stage_show_in_its_series() {
+    let world = World::new();
+    let (path, meta) = world.compile("small", 200.0, 3 * SEC);
+    let mut config = Config { faults: vec!["stall=broadcast-worker:1s:1s".parse().unwrap()], ..Config::default() };
+    config.stages[standin::StageName::Gatekeeper as usize].service = "20ms".parse().unwrap();
+    let services = world.standin(&meta, config);
+    let (_, summary) = world.run(&world.options(&path, "slow"));
+    let ledger = services.stop();
+    let (reply, broadcast) = (series(&summary, "send/reply"), series(&summary, "send/broadcast"));
+    assert_eq!((reply.ok, broadcast.ok), (600, 600));
+    assert!(reply.service.min_ns.unwrap() >= 20_000_000, "{:?}", reply.service);
+    // The first message behind the stall waited nearly all of it.
+    assert!(broadcast.response.max_ns.unwrap() > 800_000_000, "{:?}", broadcast.response);
+    assert!(broadcast.response.p50_ns.unwrap() < 800_000_000, "{:?}", broadcast.response);
+    assert!(injected(&ledger, "stall") > 0);
+    assert!(summary.backlog.iter().any(|b| b.consumer.ends_with("/broadcast-worker") && b.peak > 50), "{:?}", summary.backlog);
+}

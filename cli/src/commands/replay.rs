@@ -133,7 +133,8 @@ pub fn prepare_dir(dir: &std::path::Path) -> Result<()> {
 /// The command line for the manifest; what may be a secret is left out.
 pub fn command_line() -> Vec<String> {
     let mut hide_next = false;
-    std::env::args()
+    std::iter::once("retempo".to_owned())
+        .chain(std::env::args().skip(1))
         .map(|arg| {
             let hidden = std::mem::replace(&mut hide_next, matches!(arg.as_str(), "--password" | "--token" | "--mongo"));
             let secret = ["--password=", "--token=", "--mongo="].iter().find(|p| arg.starts_with(**p));
