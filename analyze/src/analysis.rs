@@ -53,6 +53,14 @@ pub(crate) struct Findings {
 /// # Errors
 /// [`Error`]: the folder is damaged, or an SLO line names no series of the run.
 pub fn analyze(dir: &Path, question: &Question) -> Result<Summary, Error> {
+    analyze_with(dir, question, &mut |_, _| {})
+}
+
+/// As [`analyze`]; `progress` is told how many ops of how many are counted.
+///
+/// # Errors
+/// As [`analyze`].
+pub fn analyze_with(dir: &Path, question: &Question, progress: &mut dyn FnMut(u64, u64)) -> Result<Summary, Error> {
     let input = Input::open(dir)?;
     let names = names(&input.manifest);
     let lines = lines(question, &input.manifest, &names)?;
@@ -62,18 +70,25 @@ pub fn analyze(dir: &Path, question: &Question) -> Result<Summary, Error> {
     windows_ns[1..].sort_unstable();
     windows_ns.dedup();
     let grid = Grid { warmup_ns: question.warmup_ns, windows_ns };
-    let (tally, windows) = count(&input, &grid, &lines, &names)?;
+    let (tally, windows) = count(&input, &grid, &lines, &names, progress)?;
     let mut findings = Findings { input, tally, windows, names, lines };
     Ok(summarise(&mut findings, question.warmup_ns, window_ns))
 }
 
 /// All waves, a few at a time, merged in the order of ops; windows are closed as soon as no later op can fall into them.
-fn count(input: &Input, grid: &Grid, lines: &[Line], names: &BTreeMap<SeriesKey, String>) -> Result<(Tally, Vec<ClosedWindow>), Error> {
+fn count(
+    input: &Input,
+    grid: &Grid,
+    lines: &[Line],
+    names: &BTreeMap<SeriesKey, String>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Tally, Vec<ClosedWindow>), Error> {
     let (mut tally, mut closed) = (Tally::default(), Vec::new());
     let Some(first) = input.sends.iter().map(|c| c.min_op).min() else { return Ok((tally, closed)) };
     let last = input.sends.iter().map(|c| c.max_op).max().unwrap_or(first);
     let starts: Vec<i64> = (first..=last).step_by(WAVE_OPS as usize).collect();
     for group in starts.chunks(rayon::current_num_threads()) {
+        progress((group[0] - first) as u64, (last - first + 1) as u64);
         let waves: Vec<Tally> = group.par_iter().map(|&start| wave::tally(input, grid, start)).collect::<Result<_, _>>()?;
         for wave in waves {
             tally.merge(wave);

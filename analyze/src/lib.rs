@@ -22,7 +22,7 @@ mod tally;
 mod verdict;
 pub mod wave;
 
-pub use analysis::{Question, analyze};
+pub use analysis::{Question, analyze, analyze_with};
 pub use samples::{Percentile, Samples};
 pub use slo::{Line, LineError};
 pub use summary::*;

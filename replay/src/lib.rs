@@ -26,6 +26,7 @@ mod logger;
 mod monitor;
 mod options;
 mod os;
+mod outbox;
 pub mod pacer;
 mod receiver;
 mod reconnect;

@@ -161,13 +161,26 @@ impl Plan {
             tempo,
             meta,
         };
+        let whole_laps = plan.whole_laps();
+        plan.ops = plan.meta.rows * i64::from(whole_laps);
         for batch in reader.batches()? {
-            plan.count(&batch?).map_err(refuse)?;
+            plan.count(&batch?, whole_laps).map_err(refuse)?;
         }
         Ok(plan)
     }
 
-    fn count(&mut self, batch: &Batch) -> Result<(), String> {
+    /// Laps that end before the time is up; at most one more begins.
+    fn whole_laps(&self) -> u32 {
+        let ends_in_time = |laps: u32| self.tempo.run_ns(i64::from(laps) * self.meta.duration_ns) <= self.until_ns;
+        let (mut whole, mut beyond) = (0, self.loops.saturating_add(1));
+        while beyond - whole > 1 {
+            let middle = whole + (beyond - whole) / 2;
+            if ends_in_time(middle) { whole = middle } else { beyond = middle }
+        }
+        whole
+    }
+
+    fn count(&mut self, batch: &Batch, whole_laps: u32) -> Result<(), String> {
         for row in batch.rows() {
             if row.gate().is_some() || row.binds().len() > 0 {
                 return Err(format!("op {} waits for an answer (gate or bind); this replay cannot do that yet", row.op));
@@ -181,13 +194,13 @@ impl Plan {
             self.ops_by_action[usize::from(row.action)] += 1;
             self.lap_bytes += (row.target.len() + row.payload.len() + row.headers().map(|(n, v)| n.len() + v.len()).sum::<usize>()) as u64;
             self.max_payload_bytes = self.max_payload_bytes.max(row.payload.len());
-            for lap in 0..i64::from(self.loops) {
-                let intended = self.tempo.run_ns(lap * self.meta.duration_ns + row.at_ns);
-                if intended >= self.until_ns {
-                    break;
-                }
+            let intended = |lap: u32| self.tempo.run_ns(i64::from(lap) * self.meta.duration_ns + row.at_ns);
+            if whole_laps > 0 {
+                self.span_ns = self.span_ns.max(intended(whole_laps - 1));
+            }
+            if whole_laps < self.loops && intended(whole_laps) < self.until_ns {
                 self.ops += 1;
-                self.span_ns = self.span_ns.max(intended);
+                self.span_ns = self.span_ns.max(intended(whole_laps));
             }
         }
         Ok(())

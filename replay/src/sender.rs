@@ -4,6 +4,7 @@ use crate::clock::thread_cpu_ns;
 use crate::connection::Connection;
 use crate::loader::{Frame, FrameBatch};
 use crate::options::OnDisconnect;
+use crate::outbox::Outbox;
 use crate::pacer::{self, Step};
 use crate::shared::{SentRecord, Shared, answer_hash};
 use runlog::{EventKind, Flags, Outcome};
@@ -36,13 +37,10 @@ pub(crate) struct Sender {
     pub on_disconnect: OnDisconnect,
 }
 
-/// What waits to be written to one connection.
-struct Outbox {
-    bytes: Vec<u8>,
-    /// Bytes of `bytes` already written.
-    written: usize,
-    /// Records of frames not yet wholly written, with the end of each in `bytes`.
-    waiting: VecDeque<(usize, SentRecord)>,
+/// The way to one connection.
+#[derive(Default)]
+struct Lane {
+    outbox: Outbox<SentRecord>,
     stream: Option<Arc<Stream>>,
     generation: u32,
     full: bool,
@@ -50,36 +48,11 @@ struct Outbox {
     sent_since_ping: bool,
 }
 
-impl Outbox {
-    fn new() -> Outbox {
-        Outbox {
-            bytes: Vec::new(),
-            written: 0,
-            waiting: VecDeque::new(),
-            stream: None,
-            generation: 0,
-            full: false,
-            last_ping_ns: 0,
-            sent_since_ping: false,
-        }
-    }
-
-    fn has_bytes(&self) -> bool {
-        self.written < self.bytes.len()
-    }
-
-    /// Forgets what was written; a frame cut by the loss of its connection begins again.
-    fn rewind_to_frame(&mut self, frame_start: usize) {
-        self.bytes.drain(..frame_start);
-        self.waiting.iter_mut().for_each(|(end, _)| *end -= frame_start);
-        self.written = 0;
-    }
-}
-
 impl Sender {
     /// Sends until the last frame is written, or a signal asks for the end.
     pub fn run(mut self) {
-        let mut outboxes: Vec<Outbox> = self.publishing().map(|_| Outbox::new()).collect();
+        let mut lanes: Vec<Lane> = self.publishing().map(|_| Lane::default()).collect();
+        self.write_all(&mut lanes);
         let mut ready: VecDeque<FrameBatch> = VecDeque::new();
         // Frames and bytes of the first batch that are gone.
         let (mut next, mut offset) = (0, 0);
@@ -96,7 +69,7 @@ impl Sender {
                         let frame = &mut batch.frames[next];
                         let bytes = &batch.bytes[offset..frame.end];
                         let flags = if batch.ready_ns > frame.intended_ns { Flags::LOADER_LATE } else { 0 };
-                        self.enqueue(&mut outboxes[usize::from(frame.connection)], frame, bytes, flags);
+                        self.enqueue(&mut lanes[usize::from(frame.connection)], frame, bytes, flags);
                         offset = frame.end;
                         next += 1;
                         if next == batch.frames.len() {
@@ -108,15 +81,19 @@ impl Sender {
                 }
                 Step::Wait(t) => t,
                 Step::Starved => now + 100_000,
-                Step::Done if outboxes.iter().all(|o| !o.has_bytes()) => break,
+                Step::Done if lanes.iter().all(|l| l.outbox.unwritten().is_empty()) => break,
                 Step::Done => now + NAP_NS,
             };
-            self.write_all(&mut outboxes);
+            self.write_all(&mut lanes);
             if wait > 0 {
-                self.rest(&outboxes, wait, spin.ns(now));
+                self.rest(&lanes, wait, spin.ns(now));
             }
         }
-        self.finish(&mut outboxes);
+        // What a signal kept from the wire is logged as cancelled.
+        for mut left in lanes.into_iter().flat_map(|lane| lane.outbox.into_waiting()) {
+            left.outcome = Outcome::Cancelled as u8;
+            self.log(left);
+        }
         let now = self.shared.clock.now_ns();
         for (i, batch) in ready.iter_mut().enumerate() {
             let first = if i == 0 { next } else { 0 };
@@ -144,20 +121,20 @@ impl Sender {
         false
     }
 
-    fn enqueue(&mut self, outbox: &mut Outbox, frame: &mut Frame, bytes: &[u8], mut flags: u16) {
+    fn enqueue(&mut self, lane: &mut Lane, frame: &mut Frame, bytes: &[u8], mut flags: u16) {
         self.shared.counters.due.fetch_add(1, Relaxed);
-        let down = outbox.stream.is_none();
+        let down = lane.stream.is_none();
         if down {
             flags |= Flags::DISCONNECTED;
         }
-        if outbox.full {
+        if lane.full {
             flags |= Flags::SOCKET_FULL;
         }
         let refused = if frame.too_large {
             Some(Outcome::TooLarge)
-        } else if down && outbox.generation > 0 && self.on_disconnect == OnDisconnect::Skip {
+        } else if down && self.on_disconnect == OnDisconnect::Skip {
             Some(Outcome::Disconnected)
-        } else if outbox.bytes.len() - outbox.written > OUTBOX_BYTES_MAX {
+        } else if lane.outbox.unwritten().len() > OUTBOX_BYTES_MAX {
             Some(Outcome::Overflow)
         } else {
             None
@@ -166,99 +143,87 @@ impl Sender {
         if refused.is_some() {
             self.log(record);
         } else {
-            outbox.bytes.extend_from_slice(bytes);
-            outbox.waiting.push_back((outbox.bytes.len(), record));
+            lane.outbox.push_frame(bytes, record);
         }
     }
 
-    fn write_all(&mut self, outboxes: &mut [Outbox]) {
+    fn write_all(&mut self, lanes: &mut [Lane]) {
         let shared = self.shared.clone();
-        for (connection, outbox) in shared.connections.iter().filter(|c| c.role == runlog::Role::Publish).zip(outboxes) {
-            if connection.generation() != outbox.generation {
-                outbox.generation = connection.generation();
-                outbox.stream = connection.stream();
-                outbox.full = false;
+        for (connection, lane) in shared.connections.iter().filter(|c| c.role == runlog::Role::Publish).zip(lanes) {
+            if connection.generation() != lane.generation {
+                lane.take_over(connection);
             }
-            let Some(stream) = outbox.stream.clone() else { continue };
+            let Some(stream) = lane.stream.clone() else { continue };
             let now = shared.clock.now_ns();
-            if !outbox.has_bytes() {
-                // Between frames: other threads' bytes may go, and a PING that asks what arrived.
-                let mut control = connection.take_control();
-                if outbox.sent_since_ping && now - outbox.last_ping_ns >= PING_NS {
-                    control.extend_from_slice(b"PING\r\n");
-                    connection.ping_sent(now);
-                    (outbox.last_ping_ns, outbox.sent_since_ping) = (now, false);
-                }
-                outbox.bytes.splice(..outbox.written, control);
-                outbox.written = 0;
+            lane.outbox.push_control(&connection.take_control());
+            if lane.sent_since_ping && now - lane.last_ping_ns >= PING_NS {
+                // Its PONG confirms everything sent before.
+                lane.outbox.push_control(b"PING\r\n");
+                connection.ping_sent(now);
+                (lane.last_ping_ns, lane.sent_since_ping) = (now, false);
             }
-            if outbox.has_bytes() {
-                self.write(connection, outbox, &stream);
+            if lane.outbox.unwritten().is_empty() {
+                lane.full = !stream.flush().unwrap_or(true);
             } else {
-                outbox.full = !stream.flush().unwrap_or(true);
+                self.write(connection, lane, &stream);
             }
         }
     }
 
     /// One write; stamps and logs the frames that went out whole.
-    fn write(&mut self, connection: &Connection, outbox: &mut Outbox, stream: &Stream) {
+    fn write(&mut self, connection: &Connection, lane: &mut Lane, stream: &Stream) {
         let sent_ns = self.shared.clock.now_ns();
-        match stream.write(&outbox.bytes[outbox.written..]) {
-            Ok(n) => {
-                outbox.written += n;
-                outbox.full = outbox.has_bytes();
-            }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => outbox.full = true,
-            Err(e) => return self.lost(connection, outbox, &e.to_string()),
+        let taken = match stream.write(lane.outbox.unwritten()) {
+            Ok(n) => n,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
+            Err(e) => return self.lost(connection, lane, &e.to_string()),
+        };
+        let before = self.shared.counters.sent.load(Relaxed);
+        lane.outbox.wrote(taken, |record| self.sent(record, sent_ns));
+        lane.sent_since_ping |= self.shared.counters.sent.load(Relaxed) > before;
+        let full = !lane.outbox.unwritten().is_empty();
+        if full && !lane.full {
+            // Those that come later are flagged as they come.
+            lane.outbox.waiting_mut().for_each(|record| record.flags |= Flags::SOCKET_FULL);
         }
-        while outbox.waiting.front().is_some_and(|(end, _)| *end <= outbox.written) {
-            let (_, mut record) = outbox.waiting.pop_front().expect("just seen");
-            let lateness = sent_ns - record.intended_ns;
-            if lateness > LATE_NS && record.flags == 0 {
-                record.flags = Flags::WOKE_LATE;
-            }
-            record.sent_ns = Some(sent_ns);
-            outbox.sent_since_ping = true;
-            let c = &self.shared.counters;
-            c.late(lateness);
-            c.sent.fetch_add(1, Relaxed);
-            c.sent_bytes.fetch_add(i64::from(record.bytes), Relaxed);
-            for e in record.expected.iter() {
-                let count = e.count.unwrap_or(1);
-                c.expected.fetch_add(count.into(), Relaxed);
-                c.expected_hash.fetch_add(answer_hash(record.op, e.answer).wrapping_mul(count.into()), Relaxed);
-            }
-            c.last_sent_ns.store(sent_ns, Relaxed);
-            self.log(record);
-        }
-        if outbox.full {
-            outbox.waiting.iter_mut().for_each(|(_, record)| record.flags |= Flags::SOCKET_FULL);
-        }
-        if !outbox.has_bytes() {
-            outbox.bytes.clear();
-            outbox.written = 0;
-        }
+        lane.full = full;
     }
 
-    fn lost(&self, connection: &Connection, outbox: &mut Outbox, why: &str) {
-        if connection.lose(outbox.generation) {
+    /// A frame is out whole.
+    fn sent(&mut self, mut record: SentRecord, sent_ns: i64) {
+        let lateness = sent_ns - record.intended_ns;
+        if lateness > LATE_NS && record.flags == 0 {
+            record.flags = Flags::WOKE_LATE;
+        }
+        record.sent_ns = Some(sent_ns);
+        let c = &self.shared.counters;
+        c.late(lateness);
+        c.sent.fetch_add(1, Relaxed);
+        c.sent_bytes.fetch_add(i64::from(record.bytes), Relaxed);
+        for e in record.expected.iter() {
+            let count = e.count.unwrap_or(1);
+            c.expected.fetch_add(count.into(), Relaxed);
+            c.expected_hash.fetch_add(answer_hash(record.op, e.answer).wrapping_mul(count.into()), Relaxed);
+        }
+        c.last_sent_ns.store(sent_ns, Relaxed);
+        self.log(record);
+    }
+
+    fn lost(&self, connection: &Connection, lane: &mut Lane, why: &str) {
+        if connection.lose(lane.generation) {
             let now = self.shared.clock.now_ns();
             let confirmed = connection.confirmed_ns.load(Relaxed);
             let event = runlog::Event::of(connection.index, now, EventKind::Lost, confirmed, Some(why));
             self.shared.note(crate::shared::Note::Event(event));
         }
-        let frame_start = outbox.waiting.front().map_or(outbox.bytes.len(), |(end, record)| end - record.bytes as usize);
-        outbox.rewind_to_frame(frame_start);
-        outbox.waiting.iter_mut().for_each(|(_, record)| record.flags |= Flags::DISCONNECTED);
-        outbox.generation = connection.generation();
-        outbox.stream = None;
+        lane.take_over(connection);
     }
 
     /// Sleeps until `wake_ns`, or until a full socket takes more.
-    fn rest(&self, outboxes: &[Outbox], wake_ns: i64, spin_ns: i64) {
+    fn rest(&self, lanes: &[Lane], wake_ns: i64, spin_ns: i64) {
         let now = self.shared.clock.now_ns();
         let wake_ns = wake_ns.min(now + NAP_NS);
-        let full: Vec<&Arc<Stream>> = outboxes.iter().filter(|o| o.full).filter_map(|o| o.stream.as_ref()).collect();
+        let full: Vec<&Arc<Stream>> = lanes.iter().filter(|l| l.full).filter_map(|l| l.stream.as_ref()).collect();
         if full.is_empty() {
             self.shared.clock.sleep_until(wake_ns, spin_ns);
         } else {
@@ -269,19 +234,22 @@ impl Sender {
         }
     }
 
-    /// What a signal kept from the wire is logged as cancelled.
-    fn finish(&mut self, outboxes: &mut [Outbox]) {
-        for outbox in outboxes {
-            for (_, mut record) in std::mem::take(&mut outbox.waiting) {
-                record.outcome = Outcome::Cancelled as u8;
-                self.log(record);
-            }
-        }
-    }
-
     fn log(&mut self, record: SentRecord) {
         if self.log.push(record).is_err() {
             self.shared.counters.dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Lane {
+    /// The connection has another stream, or none: what was cut off begins again.
+    fn take_over(&mut self, connection: &Connection) {
+        self.generation = connection.generation();
+        self.stream = connection.stream();
+        self.full = false;
+        self.outbox.restart();
+        if self.stream.is_none() {
+            self.outbox.waiting_mut().for_each(|record| record.flags |= Flags::DISCONNECTED);
         }
     }
 }

@@ -71,6 +71,7 @@ fn laps_repeat_the_schedule_with_fresh_ids() {
     assert_eq!((s.ok, s.missing, s.duplicates), (600, 0, 0));
     assert_eq!(report.manifest.loops, 2);
     assert!((280..320).contains(&report.manifest.totals["sent"]), "{:?}", report.manifest.totals);
+    assert_eq!(report.manifest.totals["sent"], report.manifest.planned_ops);
 }
 
 /// Every kind of fault, and the counts that come out are those that went in.

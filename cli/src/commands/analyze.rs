@@ -8,7 +8,12 @@ pub fn run(args: &Analyze) -> Result<Exit> {
     let lines: Vec<analyze::Line> =
         args.slo.iter().map(|l| l.parse()).collect::<std::result::Result<_, _>>().map_err(analyze::Error::from)?;
     let question = Question { slo: (!lines.is_empty()).then_some(lines), warmup_ns: args.warmup, window_ns: args.window };
-    let summary = analyze::analyze(&args.run, &question)?;
+    let bar = output::bar(0, "analysing");
+    let summary = analyze::analyze_with(&args.run, &question, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
     if let Some(dir) = &args.csv {
         for (name, text) in render::csv(&summary) {
             output::write(&dir.join(name), text)?;
