@@ -183,6 +183,9 @@ fn parse(text: &str) -> Result<Line, String> {
     if every_ns.is_some_and(|ns| ns <= 0) || every_ns.is_some() && matches!(metric, Metric::BacklogGrowth | Metric::BacklogPeak) {
         return Err("`every` takes a length greater than 0, and does not go with backlog".into());
     }
+    if every_ns.is_some() && matches!(metric, Metric::Counter(Counter::Unsent, _)) {
+        return Err("`every` does not go with unsent, which is counted over the whole run".into());
+    }
     let operator = operator(words[at]).expect("found above");
     Ok(Line { text: words.join(" "), series: series.map(|s| (*s).to_owned()), metric, operator, bound, every_ns })
 }
@@ -266,6 +269,7 @@ mod tests {
             ("backlog size < 5", "backlog has `growth` and `peak`"),
             ("missing == 0 always", "after `==` comes one value"),
             ("missing == x", "not a whole number"),
+            ("unsent == 0 every 10s", "`every` does not go with unsent"),
             ("errors[x < 1", "a class stands in brackets"),
             ("", "there is no <"),
         ] {

@@ -114,7 +114,7 @@ pub struct Tally {
     pub late_by_cause: BTreeMap<&'static str, u64>,
     /// Answers to ops that are not in the log.
     pub orphans: u64,
-    /// Largest window index of each length that ops of the wave belong to.
+    /// Latest time at which an op was due, ns.
     pub last_intended_ns: i64,
     /// First and last sent time, ns.
     pub sent_span: Option<(i64, i64)>,

@@ -50,7 +50,7 @@ fn verdict(slos: Vec<SloResult>, limits: Vec<String>, mut notes: Vec<String>) ->
 
 fn result(f: &mut Findings, index: usize, line: &Line, backlog: &[Backlog], evidence: &Evidence) -> SloResult {
     let measured = match &line.metric {
-        Metric::Latency { quantile, service } if line.every_ns.is_some() => windowed_latency(f, index, line, *quantile, *service),
+        Metric::Latency { quantile, .. } if line.every_ns.is_some() => windowed_latency(f, index, line, *quantile),
         Metric::Latency { quantile, service } => latency(f, line, *quantile, *service),
         Metric::Counter(counter, class) if line.every_ns.is_some() => windowed_counter(f, line, *counter, class.as_deref()),
         Metric::Counter(counter, class) => counted(f, line, *counter, class.as_deref()),
@@ -117,11 +117,12 @@ fn unresolved(cell: &Cell) -> bool {
     cell.unresolved as f64 > UNRESOLVED_MAX * (cell.due() + cell.unresolved) as f64
 }
 
-fn windowed_latency(f: &Findings, index: usize, line: &Line, quantile: f64, _service: bool) -> Measured {
+fn windowed_latency(f: &Findings, index: usize, line: &Line, quantile: f64) -> Measured {
     let mut worst: Option<(f64, i64)> = None;
-    let mut sparse = 0;
+    let (mut sparse, mut unknown) = (0, 0);
     for window in &f.windows {
         let Some((_, percentile)) = window.asked.iter().find(|(i, _)| *i == index) else { continue };
+        unknown += if unresolved(&window.cell) { window.cell.unresolved } else { 0 };
         if window.cell.due() as f64 * (1.0 - quantile) < BEYOND_MIN && quantile < 1.0 {
             sparse += 1;
             continue;
@@ -141,7 +142,20 @@ fn windowed_latency(f: &Findings, index: usize, line: &Line, quantile: f64, _ser
     };
     let shown = if value.is_finite() { show_ns(value as i64) } else { "missing answers".into() };
     let every = show_ns(line.every_ns.unwrap_or(0));
-    Measured { value, text: format!("worst {every} window: {shown} at {}", show_ns(start_ns)), doubt: None }
+    Measured {
+        value,
+        text: format!("worst {every} window: {shown} at {}", show_ns(start_ns)),
+        doubt: windows_doubt(line, value, unknown, 0),
+    }
+}
+
+/// A window that looks good may be one in which nobody watched, or nothing was sent.
+fn windows_doubt(line: &Line, worst: f64, unknown: u64, unsent: u64) -> Option<String> {
+    match (line.operator.holds(worst, line.bound.value()), unknown, unsent) {
+        (false, ..) | (_, 0, 0) => None,
+        (_, 0, unsent) => Some(format!("{unsent} ops were not sent, and are not counted by window")),
+        (_, unknown, _) => Some(format!("{unknown} answers are unresolved: observation ended first")),
+    }
 }
 
 /// What a counter counts, and of how many.
@@ -192,9 +206,11 @@ fn measure(line: &Line, n: u64, of: u64) -> (f64, String) {
 
 fn windowed_counter(f: &Findings, line: &Line, counter: Counter, class: Option<&str>) -> Measured {
     let mut by_start: std::collections::BTreeMap<i64, (u64, u64)> = std::collections::BTreeMap::new();
+    let mut unknown = 0;
     for window in f.windows.iter().filter(|w| Some(w.length_ns) == line.every_ns && w.key.2 == Copy::Each) {
         if line.series.as_ref().is_none_or(|s| f.names.get(&window.key) == Some(s)) {
             let (n, of) = counter_of(&window.cell, counter, class);
+            unknown += if unresolved(&window.cell) { window.cell.unresolved } else { 0 };
             let sum = by_start.entry(window.start_ns).or_default();
             *sum = (sum.0 + n, sum.1 + of);
         }
@@ -203,7 +219,11 @@ fn windowed_counter(f: &Findings, line: &Line, counter: Counter, class: Option<&
     let worse = |a: f64, b: f64| if line.operator.holds(0.0, 1.0) || line.operator.holds(0.0, 0.0) { a > b } else { a < b };
     let worst = measured.reduce(|a, b| if worse(b.0.0, a.0.0) { b } else { a });
     match worst {
-        Some(((value, text), start)) => Measured { value, text: format!("worst window: {text} at {}", show_ns(start)), doubt: None },
+        Some(((value, text), start)) => {
+            let unsent = if counter == Counter::Errors && class.is_none() { f.tally.unsent_ops() } else { 0 };
+            let doubt = windows_doubt(line, value, unknown, unsent);
+            Measured { value, text: format!("worst window: {text} at {}", show_ns(start)), doubt }
+        }
         None => Measured { value: 0.0, text: "no windows".into(), doubt: Some("there are no answers".into()) },
     }
 }

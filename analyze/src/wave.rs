@@ -20,8 +20,8 @@ pub(crate) struct Grid {
     pub windows_ns: Vec<i64>,
 }
 
-/// The first answer of a kind to an op.
-#[derive(Debug, Clone, Copy)]
+/// An answer as it came; of several copies to one recipient, the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct First {
     received_ns: i64,
     status: u8,
@@ -37,7 +37,7 @@ struct Delivery {
     slot: u32,
     answer: u8,
     recipient: u64,
-    received_ns: i64,
+    first: First,
 }
 
 #[derive(Clone)]
@@ -124,8 +124,12 @@ impl Wave<'_> {
         Ok(())
     }
 
-    fn class(&mut self, class: Option<&str>) -> u16 {
-        let class = class.unwrap_or("error");
+    fn first(&mut self, received_ns: i64, status: u8, code: Option<&str>) -> First {
+        let class = if status == Status::Error as u8 { self.class(code.unwrap_or("error")) } else { 0 };
+        First { received_ns, status, class }
+    }
+
+    fn class(&mut self, class: &str) -> u16 {
         let known = self.classes.iter().position(|c| &**c == class);
         known.unwrap_or_else(|| {
             self.classes.push(class.into());
@@ -149,9 +153,8 @@ impl Wave<'_> {
             for c in chunk.read::<Reply>()? {
                 for i in 0..c.op.len() {
                     let Some(slot) = self.slot(c.op.value(i)) else { continue };
-                    let status = c.status.value(i);
-                    let class = if status == Status::Error as u8 { self.class(c.code.is_valid(i).then(|| c.code.value(i))) } else { 0 };
-                    self.arrive(slot, c.answer.value(i), First { received_ns: c.received_ns.value(i), status, class });
+                    let first = self.first(c.received_ns.value(i), c.status.value(i), c.code.is_valid(i).then(|| c.code.value(i)));
+                    self.arrive(slot, c.answer.value(i), first);
                 }
             }
         }
@@ -163,13 +166,12 @@ impl Wave<'_> {
             for c in chunk.read::<Broadcast>()? {
                 for i in 0..c.op.len() {
                     let Some(slot) = self.slot(c.op.value(i)) else { continue };
-                    let (answer, received_ns, recipient) = (c.answer.value(i), c.received_ns.value(i), c.recipient.value(i));
+                    let (answer, recipient) = (c.answer.value(i), c.recipient.value(i));
+                    let first = self.first(c.received_ns.value(i), c.status.value(i), c.code.is_valid(i).then(|| c.code.value(i)));
                     if recipient == 0 {
-                        let status = c.status.value(i);
-                        let class = if status == Status::Error as u8 { self.class(c.code.is_valid(i).then(|| c.code.value(i))) } else { 0 };
-                        self.arrive(slot, answer, First { received_ns, status, class });
+                        self.arrive(slot, answer, first);
                     } else {
-                        self.deliveries.push(Delivery { slot: slot as u32, answer, recipient, received_ns });
+                        self.deliveries.push(Delivery { slot: slot as u32, answer, recipient, first });
                     }
                 }
             }
@@ -184,7 +186,7 @@ impl Wave<'_> {
             }
             same
         });
-        self.deliveries.sort_unstable_by_key(|d| (d.slot, d.answer, d.received_ns));
+        self.deliveries.sort_unstable_by_key(|d| (d.slot, d.answer, d.first));
         Ok(())
     }
 
@@ -231,7 +233,7 @@ impl Wave<'_> {
         let failed = self.reply_failed(index);
         for answer in 0..self.answers as u8 {
             let expected = slot.expected.iter().find(|e| e.answer == answer).map(|e| e.count);
-            let mine = copies.iter().filter(|d| d.answer == answer).map(|d| d.received_ns).collect();
+            let mine = copies.iter().filter(|d| d.answer == answer).map(|d| d.first).collect();
             self.retire_answer(index, slot, answer, expected, mine, failed);
         }
     }
@@ -252,13 +254,13 @@ impl Wave<'_> {
         slot: &Slot,
         answer: u8,
         expected: Option<Option<u32>>,
-        mut received: Vec<i64>,
+        mut received: Vec<First>,
         failed: bool,
     ) {
         let first = self.firsts[index * self.answers + usize::from(answer)];
         let duplicates = self.duplicates.get(&(index as u32, answer)).copied().unwrap_or(0);
         if first.received_ns != i64::MAX {
-            received.push(first.received_ns);
+            received.push(first);
             received.sort_unstable();
         }
         if expected.is_none() && received.is_empty() {
@@ -278,25 +280,25 @@ impl Wave<'_> {
             Some(sent_ns) if self.unobserved(answer, slot.connection, sent_ns, deadline_ns) => cell.unresolved = absent,
             Some(_) => (cell.missing, cell.missing_over_ns) = (absent, timeout_ns),
         }
-        for &received_ns in &received {
-            cell.response.add(received_ns - slot.intended_ns);
-            cell.service.add(received_ns - sent_ns.unwrap_or(slot.intended_ns));
+        for came in &received {
+            cell.response.add(came.received_ns - slot.intended_ns);
+            cell.service.add(came.received_ns - sent_ns.unwrap_or(slot.intended_ns));
+            cell.repeated += u64::from(came.status == Status::Duplicate as u8);
             match () {
-                () if received_ns == first.received_ns && first.status == Status::Error as u8 => {
-                    *cell.errors.entry(self.classes[usize::from(first.class)].clone()).or_default() += 1;
+                () if came.status == Status::Error as u8 => {
+                    *cell.errors.entry(self.classes[usize::from(came.class)].clone()).or_default() += 1;
                 }
-                () if received_ns > deadline_ns => cell.late += 1,
+                () if came.received_ns > deadline_ns => cell.late += 1,
                 () => cell.ok += 1,
             }
         }
-        cell.repeated = u64::from(first.received_ns != i64::MAX && first.status == Status::Duplicate as u8);
         let fan_out = received.len() > 1;
         if fan_out {
             let middle = received[(received.len() - 1) / 2];
             for (copy, at) in [(Copy::First, received[0]), (Copy::Median, middle), (Copy::Last, received[received.len() - 1])] {
                 let mut one = Cell { ok: 1, ..Cell::default() };
-                one.response.add(at - slot.intended_ns);
-                one.service.add(at - sent_ns.unwrap_or(slot.intended_ns));
+                one.response.add(at.received_ns - slot.intended_ns);
+                one.service.add(at.received_ns - sent_ns.unwrap_or(slot.intended_ns));
                 self.tally.series.entry((slot.action, answer, copy)).or_default().merge(one);
             }
         }

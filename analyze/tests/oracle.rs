@@ -162,3 +162,41 @@ fn every_renderer_takes_a_run_without_a_single_answer() {
     assert!(analyze::render::html(&summary).unwrap().contains("<h1>"));
     assert!(analyze::render::charts(&summary).iter().all(|c| c.png().unwrap().starts_with(b"\x89PNG")));
 }
+
+/// What was due in the last millisecond is never seen to be missing: a line by windows must not pass on it.
+#[test]
+fn windows_that_nobody_watched_do_not_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let op = |i: i64| {
+        let intended = if i < 50 { i * 1_000 } else { OBSERVED - 500_000 + i };
+        let replies = if i < 50 { vec![(None, intended + 10)] } else { vec![] };
+        let expect = vec![schedule::Expect { answer: 0, count: Some(1) }];
+        Drawn { op: i, intended, sent: Some(intended), bucket: None, expect, replies, broadcasts: vec![] }
+    };
+    write(dir.path(), &(0..100).map(op).collect::<Vec<_>>(), 10);
+    for line in ["missing == 0 every 10ms", "errors < 1% every 10ms", "send/reply p50 < 1ms every 10ms"] {
+        let question = Question { slo: Some(vec![line.parse().unwrap()]), ..Question::default() };
+        let slo = &analyze(dir.path(), &question).unwrap().verdict.slos[0];
+        assert_eq!(slo.state, analyze::LineState::Undecidable, "{slo:?}");
+    }
+}
+
+#[test]
+fn a_copy_that_names_its_recipient_may_be_an_error() {
+    use runlog::{Broadcast, LogWriter, Sealer, Status};
+    let dir = tempfile::tempdir().unwrap();
+    let expect = vec![schedule::Expect { answer: 1, count: Some(2) }];
+    write(dir.path(), &[Drawn { op: 0, intended: 0, sent: Some(0), bucket: None, expect, replies: vec![], broadcasts: vec![] }], 1);
+    let sealer = Sealer::start();
+    let mut log = LogWriter::<Broadcast>::create(dir.path(), &sealer);
+    for (recipient, status) in [(1, Status::Ok), (2, Status::Error)] {
+        let code = (status == Status::Error).then(|| "refused".into());
+        // Both came in one read: they share a time stamp.
+        log.push(Broadcast { op: 0, answer: 1, received_ns: 9, connection: 1, status: status as u8, code, bytes: 1, recipient }).unwrap();
+    }
+    log.close().unwrap();
+    sealer.finish().unwrap();
+    let summary = analyze(dir.path(), &Question::default()).unwrap();
+    let series = find(&summary, "send/broadcast").unwrap();
+    assert_eq!((series.ok, series.errors["refused"], series.missing), (1, 1, 0));
+}
