@@ -20,8 +20,9 @@ lint:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 
-bench: build
+bench:
+	cargo build --release --locked --workspace
 	scripts/servers nats
-	bench/memory
+	bench/run
 
 check: lint test

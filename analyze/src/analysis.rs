@@ -1,17 +1,20 @@
 use crate::Error;
 use crate::backlog::backlog;
+use crate::count::Count;
 use crate::input::Input;
 use crate::samples::{Percentile, Samples};
 use crate::slo::{Line, Metric};
+use crate::spool::Spool;
 use crate::summary::{self, Bucket, Evidence, Lateness, Percentiles, RateSummary, RunInfo, Series, Summary, Window};
-use crate::tally::{Cell, Copy, SeriesKey, Tally};
+use crate::tally::{Cell, Copy, Counts, SeriesKey};
 use crate::verdict;
-use crate::wave::{self, Grid, WAVE_OPS};
+use crate::wave::Grid;
 use rayon::prelude::*;
 use runlog::{EventKind, Manifest, Outcome, State};
 use schedule::units;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What is asked of a run. Asked again as often as wanted: nothing is replayed.
 #[derive(Debug, Clone, Default)]
@@ -42,10 +45,14 @@ pub(crate) struct ClosedWindow {
 /// What verdict and summary are made from.
 pub(crate) struct Findings {
     pub input: Input,
-    pub tally: Tally,
+    pub counts: Counts,
+    pub series: BTreeMap<SeriesKey, Cell>,
+    pub buckets: BTreeMap<(SeriesKey, Arc<str>), Cell>,
+    pub lateness: Samples,
     pub windows: Vec<ClosedWindow>,
     pub names: BTreeMap<SeriesKey, String>,
     pub lines: Vec<Line>,
+    pub spool: Spool,
 }
 
 /// Analyses a run folder.
@@ -56,7 +63,7 @@ pub fn analyze(dir: &Path, question: &Question) -> Result<Summary, Error> {
     analyze_with(dir, question, &mut |_, _| {})
 }
 
-/// As [`analyze`]; `progress` is told how many ops of how many are counted.
+/// As [`analyze`]; `progress` is told how many parts of how many are counted.
 ///
 /// # Errors
 /// As [`analyze`].
@@ -70,62 +77,24 @@ pub fn analyze_with(dir: &Path, question: &Question, progress: &mut dyn FnMut(u6
     windows_ns[1..].sort_unstable();
     windows_ns.dedup();
     let grid = Grid { warmup_ns: question.warmup_ns, windows_ns };
-    let (tally, windows) = count(&input, &grid, &lines, &names, progress)?;
-    let mut findings = Findings { input, tally, windows, names, lines };
-    Ok(summarise(&mut findings, question.warmup_ns, window_ns))
-}
-
-/// All waves, a few at a time, merged in the order of ops; windows are closed as soon as no later op can fall into them.
-fn count(
-    input: &Input,
-    grid: &Grid,
-    lines: &[Line],
-    names: &BTreeMap<SeriesKey, String>,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<(Tally, Vec<ClosedWindow>), Error> {
-    let (mut tally, mut closed) = (Tally::default(), Vec::new());
-    let Some(first) = input.sends.iter().map(|c| c.min_op).min() else { return Ok((tally, closed)) };
-    let last = input.sends.iter().map(|c| c.max_op).max().unwrap_or(first);
-    let starts: Vec<i64> = (first..=last).step_by(WAVE_OPS as usize).collect();
-    for group in starts.chunks(rayon::current_num_threads()) {
-        progress((group[0] - first) as u64, (last - first + 1) as u64);
-        let waves: Vec<Tally> = group.par_iter().map(|&start| wave::tally(input, grid, start)).collect::<Result<_, _>>()?;
-        for wave in waves {
-            tally.merge(wave);
-            let done_ns = tally.last_intended_ns;
-            close(&mut tally, &mut closed, lines, names, |length, window| (window + 1) * length <= done_ns);
+    let mut count = Count::new(&input, &grid, &lines, &names);
+    count.all(progress)?;
+    let Count { layout, whole, copies, buckets, lateness, counts, closed: windows, spool, .. } = count;
+    let mut series = BTreeMap::new();
+    for (pair, (cell, copies)) in whole.into_iter().zip(copies).enumerate() {
+        let (action, answer) = layout.pair(pair);
+        let each = [Copy::Each, Copy::First, Copy::Median, Copy::Last].into_iter().zip([cell].into_iter().chain(copies));
+        series.extend(each.filter(|(_, cell)| !cell.is_empty()).map(|(copy, cell)| ((action, answer, copy), cell)));
+    }
+    let mut by_bucket = BTreeMap::new();
+    for (name, cells) in buckets {
+        for (pair, cell) in cells.into_iter().enumerate().filter(|(_, cell)| !cell.is_empty()) {
+            let (action, answer) = layout.pair(pair);
+            by_bucket.insert(((action, answer, Copy::Each), name.clone()), cell);
         }
     }
-    close(&mut tally, &mut closed, lines, names, |_, _| true);
-    Ok((tally, closed))
-}
-
-fn close(
-    tally: &mut Tally,
-    closed: &mut Vec<ClosedWindow>,
-    lines: &[Line],
-    names: &BTreeMap<SeriesKey, String>,
-    done: impl Fn(i64, i64) -> bool,
-) {
-    let keys: Vec<_> = tally.windows.keys().filter(|(length, window, _)| done(*length, *window)).copied().collect();
-    for (length_ns, window, key) in keys {
-        let mut cell = tally.windows.remove(&(length_ns, window, key)).expect("just listed");
-        let missing = cell.missing;
-        let asked = lines.iter().enumerate().filter_map(|(i, line)| match line.metric {
-            Metric::Latency { quantile, service } if line.every_ns == Some(length_ns) && line.series.as_ref() == names.get(&key) => {
-                let samples = if service { &mut cell.service } else { &mut cell.response };
-                Some((i, samples.percentile(quantile, missing)))
-            }
-            _ => None,
-        });
-        let asked = asked.collect();
-        let shown = [0.5, 0.95, 0.99].map(|q| cell.response.percentile(q, missing));
-        // The counts and the maximum stay; the values go.
-        let max_ns = cell.response.max_ns();
-        let count = cell.response.count();
-        (cell.response, cell.service) = (Samples::counted(count, max_ns), Samples::default());
-        closed.push(ClosedWindow { length_ns, start_ns: window * length_ns, key, cell, shown, asked });
-    }
+    let mut findings = Findings { input, counts, series, buckets: by_bucket, lateness, windows, names, lines, spool };
+    Ok(summarise(&mut findings, question.warmup_ns, window_ns))
 }
 
 /// Names of the series that the schedule can have.
@@ -177,21 +146,19 @@ fn default_window_ns(input: &Input) -> i64 {
 }
 
 fn summarise(f: &mut Findings, warmup_ns: i64, window_ns: i64) -> Summary {
-    let mut series: Vec<Series> = Vec::new();
-    for (key, cell) in &mut f.tally.series {
-        series.push(series_of(&f.names[key], cell));
-    }
-    let buckets = f
-        .tally
-        .buckets
-        .iter_mut()
-        .map(|((key, bucket), cell)| Bucket { bucket: bucket.to_string(), series: series_of(&f.names[key], cell) });
-    let buckets = buckets.collect();
+    let (names, spool) = (&f.names, &f.spool);
+    let series: Vec<Series> = f.series.par_iter_mut().map(|(key, cell)| series_of(&names[key], cell, spool)).collect();
+    let bucket = |((key, bucket), cell): (&(SeriesKey, Arc<str>), &mut Cell)| Bucket {
+        bucket: bucket.to_string(),
+        series: series_of(&names[key], cell, spool),
+    };
+    let buckets = f.buckets.par_iter_mut().map(bucket).collect();
+    let lateness = percentiles(&mut f.lateness, 0, 0, spool);
     let rate = rate(f, window_ns);
-    let sent_until_ns = f.tally.sent_span.map_or(0, |(_, last)| last);
+    let sent_until_ns = f.counts.sent_span.map_or(0, |(_, last)| last);
     let backlog = backlog(&f.input.metrics, sent_until_ns);
-    let late_by_cause = f.tally.late_by_cause.iter().map(|(cause, n)| ((*cause).to_owned(), *n)).collect();
-    let lateness = Lateness { percentiles: percentiles(&mut f.tally.lateness, 0, 0), late_by_cause };
+    let late_by_cause = f.counts.late_by_cause.iter().map(|(cause, n)| ((*cause).to_owned(), *n)).collect();
+    let lateness = Lateness { percentiles: lateness, late_by_cause };
     let shown = |p: Percentile| if let Percentile::Value(ns) = p { Some(ns) } else { None };
     let windows = f.windows.iter().filter(|w| w.length_ns == window_ns && w.key.2 == Copy::Each).map(|w| Window {
         start_ns: w.start_ns,
@@ -212,7 +179,7 @@ fn summarise(f: &mut Findings, warmup_ns: i64, window_ns: i64) -> Summary {
     Summary { format: summary::SUMMARY_FORMAT, run, verdict, series, lateness, rate, backlog, windows, buckets, evidence }
 }
 
-fn series_of(name: &str, cell: &mut Cell) -> Series {
+fn series_of(name: &str, cell: &mut Cell, spool: &Spool) -> Series {
     let (missing, over) = (cell.missing, cell.missing_over_ns);
     Series {
         name: name.to_owned(),
@@ -225,8 +192,8 @@ fn series_of(name: &str, cell: &mut Cell) -> Series {
         void: cell.void,
         unresolved: cell.unresolved,
         errors: cell.errors.iter().map(|(class, n)| (class.to_string(), *n)).collect(),
-        response: percentiles(&mut cell.response, missing, over),
-        service: percentiles(&mut cell.service, missing, over),
+        response: percentiles(&mut cell.response, missing, over, spool),
+        service: percentiles(&mut cell.service, missing, over, spool),
     }
 }
 
@@ -235,26 +202,21 @@ fn curve_points() -> impl Iterator<Item = f64> {
     (0..=60).map(|i| 100.0 * (1.0 - 10f64.powf(-f64::from(i) / 12.0)))
 }
 
-fn percentiles(samples: &mut Samples, missing: u64, timeout_ns: i64) -> Percentiles {
+fn percentiles(samples: &mut Samples, missing: u64, timeout_ns: i64, spool: &Spool) -> Percentiles {
     let over_ns = timeout_ns.max(samples.max_ns());
-    let mut at = |q: f64| match samples.percentile(q, missing) {
+    let n = samples.count() + missing;
+    let resolved = |p: &f64| (1.0 - p / 100.0) * n as f64 >= 1.0;
+    let any = samples.count() > 0;
+    let points: Vec<f64> = if any { curve_points().take_while(resolved).collect() } else { Vec::new() };
+    let at = |p: Percentile| match p {
         Percentile::Value(ns) => (Some(ns), None),
         Percentile::Over => (None, Some(over_ns)),
         Percentile::None => (None, None),
     };
-    let [p50, p90, p95, p99, p999] = [0.5, 0.9, 0.95, 0.99, 0.999].map(&mut at);
-    let any = samples.count() > 0;
-    let curve = if any {
-        let n = samples.count() + missing;
-        let resolved = |p: &f64| (1.0 - p / 100.0) * n as f64 >= 1.0;
-        let points: Vec<f64> = curve_points().take_while(resolved).collect();
-        points
-            .into_iter()
-            .filter_map(|p| if let Percentile::Value(ns) = samples.percentile(p / 100.0, missing) { Some((p, ns)) } else { None })
-            .collect()
-    } else {
-        Vec::new()
-    };
+    let named = samples.percentiles(&[0.5, 0.9, 0.95, 0.99, 0.999], missing, Some(spool));
+    let [p50, p90, p95, p99, p999] = [0, 1, 2, 3, 4].map(|i| at(named[i]));
+    let curve = samples.rough_percentiles(&points.iter().map(|p| p / 100.0).collect::<Vec<_>>(), missing);
+    let on_curve = |(p, found): (&f64, &Percentile)| if let Percentile::Value(ns) = found { Some((*p, *ns)) } else { None };
     Percentiles {
         exact: samples.is_exact(),
         min_ns: any.then(|| samples.min_ns()),
@@ -269,21 +231,21 @@ fn percentiles(samples: &mut Samples, missing: u64, timeout_ns: i64) -> Percenti
         p95_over_ns: p95.1,
         p99_over_ns: p99.1,
         p999_over_ns: p999.1,
-        curve,
+        curve: points.iter().zip(&curve).filter_map(on_curve).collect(),
     }
 }
 
 fn rate(f: &Findings, window_ns: i64) -> RateSummary {
-    let tally = &f.tally;
-    let due: u64 = tally.ops.values().sum();
-    let first_ns = tally.rates.keys().next().map_or(0, |w| w * window_ns).max(0);
-    let seconds = (tally.last_intended_ns - first_ns).max(1_000_000) as f64 / 1e9;
-    let took = tally.sent_span.map_or(seconds, |(_, last)| ((last - first_ns) as f64 / 1e9).max(seconds));
+    let counts = &f.counts;
+
+    let first_ns = counts.rates.keys().next().map_or(0, |w| w * window_ns).max(0);
+    let seconds = (counts.last_intended_ns - first_ns).max(1_000_000) as f64 / 1e9;
+    let took = counts.sent_span.map_or(seconds, |(_, last)| ((last - first_ns) as f64 / 1e9).max(seconds));
     let rounded = |per_sec: f64| (per_sec * 1000.0).round() / 1000.0;
     RateSummary {
-        intended_per_sec: rounded(due as f64 / seconds),
-        achieved_per_sec: rounded(tally.sent as f64 / took),
-        windows: tally.rates.iter().map(|(w, r)| (w * window_ns, r.intended, r.sent)).collect(),
+        intended_per_sec: rounded(counts.ops as f64 / seconds),
+        achieved_per_sec: rounded(counts.sent as f64 / took),
+        windows: counts.rates.iter().map(|(w, r)| (w * window_ns, r.intended, r.sent)).collect(),
     }
 }
 
@@ -305,8 +267,8 @@ fn evidence(f: &Findings) -> Evidence {
     Evidence {
         dropped_records: input.counter(EventKind::Dropped),
         foreign: input.counter(EventKind::Foreign),
-        orphans: f.tally.orphans,
-        unconfirmed: f.tally.unconfirmed,
+        orphans: f.counts.orphans,
+        unconfirmed: f.counts.unconfirmed,
         gaps: input.gaps.iter().map(|g| (g.connection, g.lost_ns, g.up_ns - g.lost_ns)).collect(),
         server_errors: texts(EventKind::ServerError),
         first_errors: texts(EventKind::FirstError),
@@ -319,7 +281,7 @@ fn evidence(f: &Findings) -> Evidence {
 }
 
 fn run_info(f: &Findings, warmup_ns: i64, window_ns: i64) -> RunInfo {
-    let (input, tally) = (&f.input, &f.tally);
+    let (input, counts) = (&f.input, &f.counts);
     let m = &input.manifest;
     let state = match m.state {
         State::Running => "partial",
@@ -338,9 +300,9 @@ fn run_info(f: &Findings, warmup_ns: i64, window_ns: i64) -> RunInfo {
         target: m.target.clone(),
         anchor_epoch_ns: m.anchor_epoch_ns,
         planned_ops: m.planned_ops,
-        ops: tally.ops.values().sum(),
-        sent: tally.sent,
-        unsent: tally.unsent.iter().map(|(outcome, n)| (Outcome::name(*outcome).to_owned(), *n)).collect(),
+        ops: counts.ops,
+        sent: counts.sent,
+        unsent: counts.unsent.iter().map(|(outcome, n)| (Outcome::name(*outcome).to_owned(), *n)).collect(),
         warmup_ns,
         window_ns,
         observed_ns: input.observed_ns,

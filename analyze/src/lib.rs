@@ -13,10 +13,13 @@
 
 mod analysis;
 mod backlog;
+mod buckets;
+mod count;
 mod input;
 pub mod render;
 mod samples;
 mod slo;
+mod spool;
 mod summary;
 mod tally;
 mod verdict;

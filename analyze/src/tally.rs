@@ -1,6 +1,8 @@
 use crate::samples::Samples;
 use runlog::Flags;
+use schedule::Meta;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// What is counted of a series, a window or a bucket. A value with `add` and `merge`.
@@ -48,6 +50,16 @@ impl Cell {
         self.service.merge(other.service);
     }
 
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.response.count() + self.missing + self.void + self.unresolved + self.duplicates == 0
+    }
+
+    /// An empty one with room for as many values.
+    pub(crate) fn of_same_size(&self) -> Cell {
+        Cell { response: self.response.of_same_size(), service: self.service.of_same_size(), ..Cell::default() }
+    }
+
     /// Answers with an error status.
     pub fn error_answers(&self) -> u64 {
         self.errors.values().sum()
@@ -80,6 +92,45 @@ pub enum Copy {
 /// Which distribution: (action, answer, copy).
 pub type SeriesKey = (u16, u8, Copy);
 
+/// Cells by number instead of by key: the tables of one schedule are small.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    pub actions: usize,
+    pub answers: usize,
+}
+
+impl Layout {
+    /// Of the tables of a schedule.
+    pub fn of(schedule: &Meta) -> Layout {
+        Layout { actions: schedule.actions.len(), answers: schedule.answers.len() }
+    }
+
+    /// Number of (action, answer).
+    pub fn len(self) -> usize {
+        self.actions * self.answers
+    }
+
+    /// Number of a pair; the action and the answer are in the tables.
+    pub fn at(self, action: u16, answer: u8) -> usize {
+        usize::from(action) * self.answers + usize::from(answer)
+    }
+
+    /// What number `i` stands for.
+    pub fn pair(self, i: usize) -> (u16, u8) {
+        ((i / self.answers) as u16, (i % self.answers) as u8)
+    }
+
+    pub fn cells(self) -> Vec<Cell> {
+        vec![Cell::default(); self.len()]
+    }
+}
+
+/// Cells by window length, ns, and index.
+pub(crate) type Windows = BTreeMap<(i64, i64), Vec<Cell>>;
+
+/// First, median and last copies of fan-outs.
+pub(crate) type Copies = [Cell; 3];
+
 /// Intended and achieved ops of a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rate {
@@ -89,30 +140,41 @@ pub struct Rate {
     pub sent: u64,
 }
 
-/// What an analysis counts.
+/// What a range of ops counts. Cells are by number of [`Layout`].
 #[derive(Debug, Clone, Default)]
-pub struct Tally {
-    /// Whole run.
-    pub series: BTreeMap<SeriesKey, Cell>,
-    /// By window length, index and series.
-    pub windows: BTreeMap<(i64, i64, SeriesKey), Cell>,
-    /// By bucket.
-    pub buckets: BTreeMap<(SeriesKey, Arc<str>), Cell>,
+pub(crate) struct Tally {
+    pub windows: Windows,
+    /// Whole run, of fan-outs.
+    pub copies: Vec<Copies>,
+    /// Whole run, by bucket.
+    pub buckets: BTreeMap<Arc<str>, Vec<Cell>>,
+    /// sent − intended.
+    pub lateness: Samples,
+    pub counts: Counts,
+}
+
+impl Tally {
+    pub fn new(layout: Layout) -> Tally {
+        Tally { copies: vec![Copies::default(); layout.len()], ..Tally::default() }
+    }
+}
+
+/// What a range of ops counts, of whatever action.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
     /// Intended and sent per display window.
     pub rates: BTreeMap<i64, Rate>,
-    /// Ops by action.
-    pub ops: BTreeMap<u16, u64>,
+    /// Ops.
+    pub ops: u64,
     /// Ops not sent, by outcome.
     pub unsent: BTreeMap<u8, u64>,
     /// Ops that were sent.
     pub sent: u64,
     /// Sent, but not confirmed before the connection was lost.
     pub unconfirmed: u64,
-    /// sent − intended.
-    pub lateness: Samples,
     /// Sends later than a millisecond, by cause.
     pub late_by_cause: BTreeMap<&'static str, u64>,
-    /// Answers to ops that are not in the log.
+    /// Answers to ops that are not in the log, or of another action.
     pub orphans: u64,
     /// Latest time at which an op was due, ns.
     pub last_intended_ns: i64,
@@ -120,23 +182,19 @@ pub struct Tally {
     pub sent_span: Option<(i64, i64)>,
 }
 
-impl Tally {
+impl Counts {
     /// Adds all that another counted.
-    pub fn merge(&mut self, other: Tally) {
-        merge_cells(&mut self.series, other.series);
-        merge_cells(&mut self.windows, other.windows);
-        merge_cells(&mut self.buckets, other.buckets);
+    pub fn merge(&mut self, other: Counts) {
         for (window, rate) in other.rates {
             let mine = self.rates.entry(window).or_default();
             mine.intended += rate.intended;
             mine.sent += rate.sent;
         }
-        other.ops.into_iter().for_each(|(action, n)| *self.ops.entry(action).or_default() += n);
         other.unsent.into_iter().for_each(|(outcome, n)| *self.unsent.entry(outcome).or_default() += n);
         other.late_by_cause.into_iter().for_each(|(cause, n)| *self.late_by_cause.entry(cause).or_default() += n);
+        self.ops += other.ops;
         self.sent += other.sent;
         self.unconfirmed += other.unconfirmed;
-        self.lateness.merge(other.lateness);
         self.orphans += other.orphans;
         self.last_intended_ns = self.last_intended_ns.max(other.last_intended_ns);
         self.sent_span = match (self.sent_span, other.sent_span) {
@@ -151,13 +209,17 @@ impl Tally {
     }
 }
 
-fn merge_cells<K: Ord>(into: &mut BTreeMap<K, Cell>, from: BTreeMap<K, Cell>) {
-    for (key, cell) in from {
-        match into.entry(key) {
-            std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(cell)),
-            std::collections::btree_map::Entry::Occupied(mut entry) => entry.get_mut().merge(cell),
-        }
+/// Adds the cells of a window to those it has.
+pub(crate) fn merge_window(windows: &mut Windows, key: (i64, i64), cells: Vec<Cell>) {
+    match windows.entry(key) {
+        Entry::Vacant(entry) => drop(entry.insert(cells)),
+        Entry::Occupied(mut entry) => merge_cells(entry.get_mut(), cells),
     }
+}
+
+/// Adds cells to those of the same number.
+pub(crate) fn merge_cells(into: &mut [Cell], from: Vec<Cell>) {
+    into.iter_mut().zip(from).for_each(|(mine, theirs)| mine.merge(theirs));
 }
 
 /// Sends later than this are counted by cause, ns.

@@ -5,7 +5,7 @@ use crate::analysis::Findings;
 use crate::samples::Percentile;
 use crate::slo::{Bound, Counter, Line, Metric};
 use crate::summary::{Backlog, Evidence, LineState, Outcome, RateSummary, SloResult, Verdict};
-use crate::tally::{Cell, Copy, Tally};
+use crate::tally::{Cell, Copy, Counts, SeriesKey};
 use schedule::units::{show_count, show_ns, show_rate};
 
 /// A percentile needs this many samples beyond it.
@@ -29,7 +29,7 @@ struct Measured {
 pub(crate) fn decide(f: &mut Findings, rate: &RateSummary, backlog: &[Backlog], evidence: &Evidence) -> Verdict {
     let lines = f.lines.clone();
     let slos: Vec<SloResult> = lines.iter().enumerate().map(|(i, line)| result(f, i, line, backlog, evidence)).collect();
-    let limits = generator_limits(&f.tally, rate);
+    let limits = generator_limits(&f.counts, rate);
     verdict(slos, limits, state_reasons(f, evidence))
 }
 
@@ -70,22 +70,21 @@ fn result(f: &mut Findings, index: usize, line: &Line, backlog: &[Backlog], evid
     SloResult { line: line.to_string(), state, measured: measured.text, why: doubt }
 }
 
-fn cell<'a>(f: &'a mut Findings, line: &Line) -> Option<&'a mut Cell> {
-    let name = line.series.as_ref()?;
-    let key = *f.names.iter().find(|(_, n)| *n == name)?.0;
-    f.tally.series.get_mut(&key)
+fn key_of(f: &Findings, name: &str) -> Option<SeriesKey> {
+    f.names.iter().find(|(_, n)| *n == name).map(|(key, _)| *key)
 }
 
 fn latency(f: &mut Findings, line: &Line, quantile: f64, service: bool) -> Measured {
-    let own_late = own_late(&f.tally);
+    let own_late = own_late(&f.counts);
     let bound_ns = line.bound.value();
     let nothing = || Measured { value: f64::NAN, text: "no samples".into(), doubt: Some("there are no samples".into()) };
-    let Some(cell) = cell(f, line) else { return nothing() };
+    let key = line.series.as_ref().and_then(|name| key_of(f, name));
+    let Some(cell) = key.and_then(|key| f.series.get_mut(&key)) else { return nothing() };
     let missing = cell.missing;
     let over_ns = cell.missing_over_ns.max(cell.response.max_ns());
     let mut at = |service: bool| {
         let samples = if service { &mut cell.service } else { &mut cell.response };
-        samples.percentile(quantile, missing)
+        samples.percentiles(&[quantile], missing, Some(&f.spool))[0]
     };
     let (asked, alone) = (at(service), at(true));
     let value = match asked {
@@ -171,12 +170,12 @@ fn counter_of(cell: &Cell, counter: Counter, class: Option<&str>) -> (u64, u64) 
     (n, cell.due())
 }
 
-fn counted(f: &mut Findings, line: &Line, counter: Counter, class: Option<&str>) -> Measured {
-    let unsent = f.tally.unsent_ops();
-    let sent = f.tally.sent;
+fn counted(f: &Findings, line: &Line, counter: Counter, class: Option<&str>) -> Measured {
+    let unsent = f.counts.unsent_ops();
+    let sent = f.counts.sent;
     let cells: Vec<&Cell> = match &line.series {
-        Some(_) => cell(f, line).into_iter().map(|c| &*c).collect(),
-        None => f.tally.series.iter().filter(|(key, _)| key.2 == Copy::Each).map(|(_, c)| c).collect(),
+        Some(name) => key_of(f, name).and_then(|key| f.series.get(&key)).into_iter().collect(),
+        None => f.series.iter().filter(|(key, _)| key.2 == Copy::Each).map(|(_, c)| c).collect(),
     };
     let (mut n, mut of) = cells.iter().map(|c| counter_of(c, counter, class)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     let whole = line.series.is_none() && class.is_none();
@@ -220,7 +219,7 @@ fn windowed_counter(f: &Findings, line: &Line, counter: Counter, class: Option<&
     let worst = measured.reduce(|a, b| if worse(b.0.0, a.0.0) { b } else { a });
     match worst {
         Some(((value, text), start)) => {
-            let unsent = if counter == Counter::Errors && class.is_none() { f.tally.unsent_ops() } else { 0 };
+            let unsent = if counter == Counter::Errors && class.is_none() { f.counts.unsent_ops() } else { 0 };
             let doubt = windows_doubt(line, value, unknown, unsent);
             Measured { value, text: format!("worst window: {text} at {}", show_ns(start)), doubt }
         }
@@ -241,22 +240,22 @@ fn worst(backlog: &[Backlog], of: impl Fn(&Backlog) -> f64) -> Measured {
 }
 
 /// Share of the sends that were late because of us.
-fn own_late(tally: &Tally) -> f64 {
-    let ours: u64 = ["woke_late", "loader_late"].iter().filter_map(|cause| tally.late_by_cause.get(cause)).sum();
-    if tally.sent > 0 { ours as f64 / tally.sent as f64 } else { 0.0 }
+fn own_late(counts: &Counts) -> f64 {
+    let ours: u64 = ["woke_late", "loader_late"].iter().filter_map(|cause| counts.late_by_cause.get(cause)).sum();
+    if counts.sent > 0 { ours as f64 / counts.sent as f64 } else { 0.0 }
 }
 
 /// Whether the generator was the limit, naming the knob.
-fn generator_limits(tally: &Tally, rate: &RateSummary) -> Vec<String> {
+fn generator_limits(counts: &Counts, rate: &RateSummary) -> Vec<String> {
     let mut limits = Vec::new();
-    let own = own_late(tally);
+    let own = own_late(counts);
     if own > OWN_LATE_MAX {
         limits.push(format!(
             "the generator was the limit: {:.1}% of the sends were more than 1ms late by its own fault; give it a core of its own, allow SCHED_FIFO, or lower the rate",
             own * 100.0
         ));
     }
-    let blocked = ["socket_full", "disconnected"].iter().any(|cause| tally.late_by_cause.contains_key(cause)) || !tally.unsent.is_empty();
+    let blocked = ["socket_full", "disconnected"].iter().any(|cause| counts.late_by_cause.contains_key(cause)) || !counts.unsent.is_empty();
     if !blocked && rate.achieved_per_sec < ACHIEVED_MIN * rate.intended_per_sec {
         limits.push(format!(
             "the generator sent {} of {}; lower the rate",
@@ -270,8 +269,8 @@ fn generator_limits(tally: &Tally, rate: &RateSummary) -> Vec<String> {
 /// What a reader must know beside the lines.
 fn state_reasons(f: &Findings, evidence: &Evidence) -> Vec<String> {
     let mut reasons = Vec::new();
-    let each = || f.tally.series.iter().filter(|(key, _)| key.2 == Copy::Each).map(|(_, c)| c);
-    if f.tally.sent > 0 && each().next().is_some() && each().all(|c| c.response.count() == 0) {
+    let each = || f.series.iter().filter(|(key, _)| key.2 == Copy::Each).map(|(_, c)| c);
+    if f.counts.sent > 0 && each().next().is_some() && each().all(|c| c.response.count() == 0) {
         reasons.push(
             "nothing answered, though the receive path was proven: is the system running behind this server, with this site id, and seeded with this schedule's population?".into(),
         );
@@ -322,12 +321,12 @@ mod tests {
     #[test]
     fn a_generator_that_was_the_limit_is_named() {
         let rate = |achieved_per_sec| RateSummary { intended_per_sec: 1000.0, achieved_per_sec, windows: vec![] };
-        let late = |cause, n| Tally { sent: 1_000, late_by_cause: [(cause, n)].into(), ..Tally::default() };
-        let limits = |tally: Tally, achieved| generator_limits(&tally, &rate(achieved)).join("; ");
+        let late = |cause, n| Counts { sent: 1_000, late_by_cause: [(cause, n)].into(), ..Counts::default() };
+        let limits = |counts: Counts, achieved| generator_limits(&counts, &rate(achieved)).join("; ");
         assert_eq!(limits(late("woke_late", 10), 1000.0), "");
         assert!(limits(late("woke_late", 11), 1000.0).contains("1.1% of the sends"));
         assert!(limits(late("loader_late", 500), 1000.0).contains("lower the rate"));
-        assert!(limits(Tally { sent: 1_000, ..Tally::default() }, 900.0).contains("sent 900/s of 1,000/s"));
+        assert!(limits(Counts { sent: 1_000, ..Counts::default() }, 900.0).contains("sent 900/s of 1,000/s"));
         // A socket that takes no more is the target's doing, and so is what follows from it.
         assert_eq!(limits(late("socket_full", 900), 500.0), "");
     }

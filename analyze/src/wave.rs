@@ -1,15 +1,17 @@
 //! The join of one wave: sends of a range of ops in arrays, answers addressed into them, then retired op by op.
 
 use crate::input::Input;
-use crate::tally::{Cell, Copy, LATE_NS, SeriesKey, Tally, cause};
+use crate::tally::{Cell, Copies, LATE_NS, Layout, Tally, Windows, cause, merge_window};
 use arrow::array::Array;
-use runlog::{Broadcast, Cell as _, Chunk, Expected, Outcome, Reply, Sent, Status};
+use runlog::{Chunk, Error, Outcome, Status, Text};
+use runlog::{Expected, JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};
 use schedule::AnswerKind;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Ops of a wave.
-pub const WAVE_OPS: i64 = 256 * 1024;
+/// Ops of a wave: few enough that its arrays stay in a core's cache.
+pub const WAVE_OPS: i64 = 32 * 1024;
 
 /// What is asked of a log besides the counts.
 #[derive(Debug, Clone)]
@@ -18,6 +20,42 @@ pub(crate) struct Grid {
     pub warmup_ns: i64,
     /// Lengths of windows, ns; the first is for display.
     pub windows_ns: Vec<i64>,
+}
+
+/// A decoded part of one of the logs, in batches.
+pub(crate) enum Part {
+    Sends(Vec<Batch<JoinSentColumns>>),
+    Replies(Vec<Batch<JoinReplyColumns>>),
+    Broadcasts(Vec<Batch<JoinBroadcastColumns>>),
+}
+
+/// Columns, and the range of their ops: most waves need few of the batches of a part.
+pub(crate) struct Batch<C> {
+    columns: C,
+    ops: Range<i64>,
+}
+
+fn batches<C>(columns: Vec<C>, ops: impl Fn(&C) -> &[i64]) -> Vec<Batch<C>> {
+    let range = |ops: &[i64]| ops.iter().copied().min().unwrap_or(0)..ops.iter().copied().max().map_or(0, |op| op.saturating_add(1));
+    columns.into_iter().map(|columns| Batch { ops: range(ops(&columns)), columns }).collect()
+}
+
+/// Which log a chunk is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Log {
+    Sends,
+    Replies,
+    Broadcasts,
+}
+
+impl Part {
+    pub fn read(log: Log, chunk: &Chunk) -> Result<Part, Error> {
+        Ok(match log {
+            Log::Sends => Part::Sends(batches(chunk.read::<JoinSent>()?, |c| c.op.values())),
+            Log::Replies => Part::Replies(batches(chunk.read::<JoinReply>()?, |c| c.op.values())),
+            Log::Broadcasts => Part::Broadcasts(batches(chunk.read::<JoinBroadcast>()?, |c| c.op.values())),
+        })
+    }
 }
 
 /// An answer as it came; of several copies to one recipient, the first.
@@ -29,7 +67,8 @@ struct First {
     class: u16,
 }
 
-const NONE: First = First { received_ns: i64::MAX, status: 0, class: 0 };
+/// In the array of first answers: none came.
+const NONE: i64 = i64::MAX;
 
 /// A copy that names its recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,93 +79,177 @@ struct Delivery {
     first: First,
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Slot {
+    intended_ns: i64,
+    /// [`UNSENT`] if it was not.
+    sent_ns: i64,
+    /// Index into the wave's plans; 0 is no op at all.
+    plan: u32,
+    /// Index into the wave's buckets; 0 is none.
+    bucket: u32,
     action: u16,
     connection: u16,
-    intended_ns: i64,
-    sent_ns: Option<i64>,
-    outcome: u8,
     flags: u16,
-    expected: Expected,
-    bucket: Option<Arc<str>>,
+    outcome: u8,
 }
 
-/// The arrays of a wave.
-struct Wave<'a> {
+const UNSENT: i64 = i64::MIN;
+const VACANT: Slot = Slot { intended_ns: 0, sent_ns: UNSENT, plan: 0, bucket: 0, action: 0, connection: 0, flags: 0, outcome: 0 };
+/// In a plan: the answer is not expected.
+const UNEXPECTED: u32 = u32::MAX;
+
+/// The window that ops fall into at the moment; the next is another only now and then.
+struct Open {
+    length_ns: i64,
+    span: Range<i64>,
+    cells: Vec<Cell>,
+}
+
+/// A counter of the display window that times fall into at the moment.
+#[derive(Default)]
+struct Meter {
+    span: Range<i64>,
+    n: u64,
+}
+
+/// The arrays of a wave. Made once, and used for one range of ops after the other.
+pub(crate) struct Wave<'a> {
     input: &'a Input,
     grid: &'a Grid,
+    layout: Layout,
+    /// By pair of [`Layout`]; none where the action has no such answer.
+    timeouts_ns: Vec<Option<i64>>,
     first_op: i64,
-    slots: Vec<Option<Slot>>,
-    answers: usize,
-    firsts: Vec<First>,
+    slots: Vec<Slot>,
+    /// When the first of each answer came, or [`NONE`].
+    firsts: Vec<i64>,
+    /// Status and class of those that are not just ok.
+    marks: HashMap<(u32, u8), (u8, u16)>,
     duplicates: HashMap<(u32, u8), u64>,
     deliveries: Vec<Delivery>,
     classes: Vec<Arc<str>>,
+    /// How many of each answer an op expects, or [`UNEXPECTED`]; by text.
+    plans: Vec<Vec<u32>>,
+    plan_of: HashMap<String, u32>,
+    buckets: Vec<Arc<str>>,
+    bucket_of: HashMap<String, u32>,
+    bucket_cells: Vec<Vec<Cell>>,
+    open: Vec<Open>,
+    intended: Meter,
+    sent: Meter,
     tally: Tally,
 }
 
-/// Joins and counts the ops `first_op .. first_op + WAVE_OPS`.
-pub(crate) fn tally(input: &Input, grid: &Grid, first_op: i64) -> Result<Tally, runlog::Error> {
-    let answers = input.manifest.schedule.answers.len();
-    let ops = WAVE_OPS as usize;
-    let mut wave = Wave {
-        input,
-        grid,
-        first_op,
-        slots: vec![None; ops],
-        answers,
-        firsts: vec![NONE; ops * answers],
-        duplicates: HashMap::new(),
-        deliveries: Vec::new(),
-        classes: vec!["".into()],
-        tally: Tally::default(),
-    };
-    wave.fill()?;
-    wave.join_replies()?;
-    wave.join_broadcasts()?;
-    wave.retire();
-    Ok(wave.tally)
-}
-
-impl Wave<'_> {
-    fn touched<'c>(&self, chunks: &'c [Chunk]) -> impl Iterator<Item = &'c Chunk> + use<'c> {
-        let (first, last) = (self.first_op, self.first_op + WAVE_OPS - 1);
-        chunks.iter().filter(move |c| c.min_op <= last && c.max_op >= first)
+impl<'a> Wave<'a> {
+    pub fn new(input: &'a Input, grid: &'a Grid) -> Wave<'a> {
+        let schedule = &input.manifest.schedule;
+        let layout = Layout::of(schedule);
+        Wave {
+            input,
+            grid,
+            layout,
+            timeouts_ns: (0..layout.len())
+                .map(|pair| {
+                    let (action, answer) = layout.pair(pair);
+                    let action = &schedule.actions[usize::from(action)];
+                    action.answers.contains(&answer).then_some(action.timeout_ns)
+                })
+                .collect(),
+            first_op: 0,
+            slots: vec![VACANT; WAVE_OPS as usize],
+            firsts: vec![NONE; WAVE_OPS as usize * layout.answers],
+            marks: HashMap::new(),
+            duplicates: HashMap::new(),
+            deliveries: Vec::new(),
+            classes: vec!["".into()],
+            plans: vec![vec![]],
+            plan_of: HashMap::new(),
+            buckets: vec!["".into()],
+            bucket_of: HashMap::new(),
+            bucket_cells: vec![vec![]],
+            open: grid.windows_ns.iter().map(|&length_ns| Open { length_ns, span: 0..0, cells: layout.cells() }).collect(),
+            intended: Meter::default(),
+            sent: Meter::default(),
+            tally: Tally::new(layout),
+        }
     }
 
-    fn slot(&self, op: i64) -> Option<usize> {
-        let slot = op - self.first_op;
-        (0..WAVE_OPS).contains(&slot).then_some(slot as usize)
+    /// From here on it is about the ops from `first_op` on.
+    pub fn begin(&mut self, first_op: i64) {
+        self.first_op = first_op;
+        // Answers of one moment are ordered by the number of their class, which must not depend on the waves before.
+        self.classes.truncate(1);
     }
 
-    fn fill(&mut self) -> Result<(), runlog::Error> {
-        let mut shared: HashMap<Expected, Expected> = HashMap::new();
-        for chunk in self.touched(&self.input.sends) {
-            for c in chunk.read::<Sent>()? {
-                for i in 0..c.op.len() {
-                    let Some(slot) = self.slot(c.op.value(i)) else { continue };
-                    let expected = Expected::get(&c.expected, i);
-                    let expected = shared.entry(expected.clone()).or_insert(expected).clone();
-                    self.slots[slot] = Some(Slot {
-                        action: c.action.value(i),
-                        connection: c.connection.value(i),
-                        intended_ns: c.intended_ns.value(i),
-                        sent_ns: Option::<i64>::get(&c.sent_ns, i),
-                        outcome: c.outcome.value(i),
-                        flags: c.flags.value(i),
-                        expected,
-                        bucket: Option::<Arc<str>>::get(&c.bucket, i),
-                    });
-                }
+    /// Takes from a part what belongs to this wave. Parts may come in any order.
+    pub fn absorb(&mut self, part: &Part) -> Result<(), String> {
+        match part {
+            Part::Sends(batches) => batches.iter().try_for_each(|b| if self.needs(b) { self.fill(&b.columns) } else { Ok(()) }),
+            Part::Replies(batches) => batches.iter().try_for_each(|b| if self.needs(b) { self.join_replies(&b.columns) } else { Ok(()) }),
+            Part::Broadcasts(batches) => {
+                batches.iter().try_for_each(|b| if self.needs(b) { self.join_broadcasts(&b.columns) } else { Ok(()) })
             }
+        }
+    }
+
+    fn needs<C>(&self, batch: &Batch<C>) -> bool {
+        batch.ops.start < self.first_op.saturating_add(WAVE_OPS) && batch.ops.end > self.first_op
+    }
+
+    fn fill(&mut self, c: &JoinSentColumns) -> Result<(), String> {
+        let plans = c.expected.values().map(|text| self.plan(text)).collect::<Result<Vec<u32>, _>>()?;
+        let buckets: Vec<u32> = c.bucket.values().map(|text| self.bucket(text)).collect();
+        let (all_sent, no_buckets) = (c.sent_ns.null_count() == 0, c.bucket.is_empty());
+        if let Some(action) = c.action.values().iter().find(|&&action| usize::from(action) >= self.layout.actions) {
+            return Err(format!("has an op of action {action}, which the manifest does not have"));
+        }
+        for (i, op) in c.op.values().iter().enumerate() {
+            let at = op.wrapping_sub(self.first_op);
+            if !(0..WAVE_OPS).contains(&at) {
+                continue;
+            }
+            self.slots[at as usize] = Slot {
+                intended_ns: c.intended_ns.values()[i],
+                sent_ns: if all_sent || c.sent_ns.is_valid(i) { c.sent_ns.values()[i] } else { UNSENT },
+                plan: c.expected.key(i).map_or(0, |key| plans[key]),
+                bucket: if no_buckets { 0 } else { c.bucket.key(i).map_or(0, |key| buckets[key]) },
+                action: c.action.values()[i],
+                connection: c.connection.values()[i],
+                flags: c.flags.values()[i],
+                outcome: c.outcome.values()[i],
+            };
         }
         Ok(())
     }
 
-    fn first(&mut self, received_ns: i64, status: u8, code: Option<&str>) -> First {
-        let class = if status == Status::Error as u8 { self.class(code.unwrap_or("error")) } else { 0 };
-        First { received_ns, status, class }
+    fn plan(&mut self, text: &str) -> Result<u32, String> {
+        if let Some(&plan) = self.plan_of.get(text) {
+            return Ok(plan);
+        }
+        let expected = Expected::parse(text).ok_or_else(|| format!("expects `{text}`, which is not a list of answers and counts"))?;
+        let mut counts = vec![UNEXPECTED; self.layout.answers];
+        for e in expected.iter() {
+            *counts.get_mut(usize::from(e.answer)).ok_or("expects an answer that the manifest does not have")? = e.count.unwrap_or(1);
+        }
+        self.plans.push(counts);
+        self.plan_of.insert(text.to_owned(), self.plans.len() as u32 - 1);
+        Ok(self.plans.len() as u32 - 1)
+    }
+
+    fn bucket(&mut self, text: &str) -> u32 {
+        if let Some(&bucket) = self.bucket_of.get(text) {
+            return bucket;
+        }
+        self.buckets.push(text.into());
+        self.bucket_cells.push(self.layout.cells());
+        self.bucket_of.insert(text.to_owned(), self.buckets.len() as u32 - 1);
+        self.buckets.len() as u32 - 1
+    }
+
+    /// The class of each value of a column of error codes, and that of an error without a code.
+    fn classes(&mut self, codes: &Text) -> (Vec<u16>, u16) {
+        (codes.values().map(|code| self.class(code)).collect(), self.class("error"))
     }
 
     fn class(&mut self, class: &str) -> u16 {
@@ -137,172 +260,217 @@ impl Wave<'_> {
         }) as u16
     }
 
-    /// Keeps the earliest; every other is a duplicate.
-    fn arrive(&mut self, slot: usize, answer: u8, first: First) {
-        let at = &mut self.firsts[slot * self.answers + usize::from(answer)];
-        if at.received_ns != i64::MAX {
-            *self.duplicates.entry((slot as u32, answer)).or_default() += 1;
-        }
-        if first.received_ns < at.received_ns {
-            *at = first;
-        }
-    }
-
-    fn join_replies(&mut self) -> Result<(), runlog::Error> {
-        for chunk in self.touched(&self.input.replies) {
-            for c in chunk.read::<Reply>()? {
-                for i in 0..c.op.len() {
-                    let Some(slot) = self.slot(c.op.value(i)) else { continue };
-                    let first = self.first(c.received_ns.value(i), c.status.value(i), c.code.is_valid(i).then(|| c.code.value(i)));
-                    self.arrive(slot, c.answer.value(i), first);
-                }
+    fn join_replies(&mut self, c: &JoinReplyColumns) -> Result<(), String> {
+        self.known_answers(c.answer.values())?;
+        let classes = self.classes(&c.code);
+        let (answers, received, statuses) = (c.answer.values(), c.received_ns.values(), c.status.values());
+        for (i, op) in c.op.values().iter().enumerate() {
+            let at = op.wrapping_sub(self.first_op);
+            if (0..WAVE_OPS).contains(&at) {
+                self.arrive(at as usize, answers[i], first(received[i], statuses[i], &c.code, i, &classes));
             }
         }
         Ok(())
     }
 
-    fn join_broadcasts(&mut self) -> Result<(), runlog::Error> {
-        for chunk in self.touched(&self.input.broadcasts) {
-            for c in chunk.read::<Broadcast>()? {
-                for i in 0..c.op.len() {
-                    let Some(slot) = self.slot(c.op.value(i)) else { continue };
-                    let (answer, recipient) = (c.answer.value(i), c.recipient.value(i));
-                    let first = self.first(c.received_ns.value(i), c.status.value(i), c.code.is_valid(i).then(|| c.code.value(i)));
-                    if recipient == 0 {
-                        self.arrive(slot, answer, first);
-                    } else {
-                        self.deliveries.push(Delivery { slot: slot as u32, answer, recipient, first });
-                    }
-                }
+    fn join_broadcasts(&mut self, c: &JoinBroadcastColumns) -> Result<(), String> {
+        self.known_answers(c.answer.values())?;
+        let classes = self.classes(&c.code);
+        let (answers, received, statuses, recipients) =
+            (c.answer.values(), c.received_ns.values(), c.status.values(), c.recipient.values());
+        for (i, op) in c.op.values().iter().enumerate() {
+            let at = op.wrapping_sub(self.first_op);
+            if !(0..WAVE_OPS).contains(&at) {
+                continue;
+            }
+            let first = first(received[i], statuses[i], &c.code, i, &classes);
+            if recipients[i] == 0 {
+                self.arrive(at as usize, answers[i], first);
+            } else {
+                self.deliveries.push(Delivery { slot: at as u32, answer: answers[i], recipient: recipients[i], first });
             }
         }
-        // Copies to one recipient stand together, the earliest first: the others are duplicates.
-        self.deliveries.sort_unstable();
+        Ok(())
+    }
+
+    fn known_answers(&self, answers: &[u8]) -> Result<(), String> {
+        match answers.iter().find(|&&answer| usize::from(answer) >= self.layout.answers) {
+            Some(answer) => Err(format!("has answer {answer}, which the manifest does not have")),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the earliest; every other is a duplicate.
+    #[inline]
+    fn arrive(&mut self, slot: usize, answer: u8, first: First) {
+        let at = &mut self.firsts[slot * self.layout.answers + usize::from(answer)];
+        let before = std::mem::replace(at, first.received_ns.min(*at));
+        if before == NONE && first.status == Status::Ok as u8 {
+            return;
+        }
+        let key = (slot as u32, answer);
+        if before != NONE {
+            *self.duplicates.entry(key).or_default() += 1;
+        }
+        let (status, class) = self.marks.get(&key).copied().unwrap_or_default();
+        let known = First { received_ns: before, status, class };
+        if before == NONE || first < known {
+            self.marks.insert(key, (first.status, first.class));
+        }
+    }
+
+    /// The first of an answer.
+    #[inline]
+    fn came(&self, index: usize, answer: u8) -> Option<First> {
+        let received_ns = self.firsts[index * self.layout.answers + usize::from(answer)];
+        if received_ns == NONE {
+            return None;
+        }
+        let (status, class) =
+            if self.marks.is_empty() { (0, 0) } else { self.marks.get(&(index as u32, answer)).copied().unwrap_or_default() };
+        Some(First { received_ns, status, class })
+    }
+
+    /// Counts every op of the range, and leaves the arrays empty.
+    pub fn retire(&mut self) -> Tally {
+        let deliveries = by_slot(std::mem::take(&mut self.deliveries));
+        let mut from = 0;
+        let mut copies = Vec::new();
+        for index in 0..self.slots.len() {
+            let to = from + deliveries[from..].iter().take_while(|d| d.slot as usize == index).count();
+            let slot = std::mem::replace(&mut self.slots[index], VACANT);
+            if to > from {
+                copies.extend_from_slice(&deliveries[from..to]);
+                self.distinct(&mut copies);
+                from = to;
+            }
+            match slot.plan {
+                0 => {
+                    self.tally.counts.orphans +=
+                        copies.len() as u64 + self.answers().filter(|&a| self.came(index, a).is_some()).count() as u64
+                }
+                _ if slot.intended_ns >= self.grid.warmup_ns => self.retire_op(index, &slot, &copies),
+                _ => {}
+            }
+            let answers = self.layout.answers;
+            self.firsts[index * answers..(index + 1) * answers].fill(NONE);
+            copies.clear();
+        }
+        self.duplicates.clear();
+        self.marks.clear();
+        self.close()
+    }
+
+    fn answers(&self) -> Range<u8> {
+        0..self.layout.answers as u8
+    }
+
+    /// Of the copies of one op to one recipient the earliest stays; by answer, then time.
+    fn distinct(&mut self, copies: &mut Vec<Delivery>) {
+        copies.sort_unstable();
         let duplicates = &mut self.duplicates;
-        self.deliveries.dedup_by(|later, first| {
-            let same = (later.slot, later.answer, later.recipient) == (first.slot, first.answer, first.recipient);
+        copies.dedup_by(|later, first| {
+            let same = (later.answer, later.recipient) == (first.answer, first.recipient);
             if same {
                 *duplicates.entry((first.slot, first.answer)).or_default() += 1;
             }
             same
         });
-        self.deliveries.sort_unstable_by_key(|d| (d.slot, d.answer, d.first));
-        Ok(())
-    }
-
-    fn retire(&mut self) {
-        let slots = std::mem::take(&mut self.slots);
-        let mut deliveries = std::mem::take(&mut self.deliveries).into_iter().peekable();
-        for (index, slot) in slots.iter().enumerate() {
-            let mut copies: Vec<Delivery> = Vec::new();
-            while let Some(delivery) = deliveries.next_if(|d| d.slot as usize == index) {
-                copies.push(delivery);
-            }
-            match slot {
-                Some(slot) if slot.intended_ns >= self.grid.warmup_ns => self.retire_op(index, slot, &copies),
-                Some(_) => {}
-                None => {
-                    let firsts = &self.firsts[index * self.answers..(index + 1) * self.answers];
-                    self.tally.orphans += firsts.iter().filter(|f| f.received_ns != i64::MAX).count() as u64 + copies.len() as u64;
-                }
-            }
-        }
+        copies.sort_unstable_by_key(|d| (d.answer, d.first));
     }
 
     fn retire_op(&mut self, index: usize, slot: &Slot, copies: &[Delivery]) {
-        let tally = &mut self.tally;
-        *tally.ops.entry(slot.action).or_default() += 1;
+        for open in &mut self.open {
+            open.enter(slot.intended_ns, &mut self.tally.windows);
+        }
         let window_ns = self.grid.windows_ns[0];
-        tally.rates.entry(slot.intended_ns.div_euclid(window_ns)).or_default().intended += 1;
-        tally.last_intended_ns = tally.last_intended_ns.max(slot.intended_ns);
-        match slot.sent_ns {
-            Some(sent_ns) if slot.outcome == Outcome::Sent as u8 => {
-                let late_ns = sent_ns - slot.intended_ns;
-                tally.sent += 1;
-                tally.rates.entry(sent_ns.div_euclid(window_ns)).or_default().sent += 1;
-                tally.lateness.add(late_ns);
-                if late_ns > LATE_NS {
-                    *tally.late_by_cause.entry(cause(slot.flags)).or_default() += 1;
-                }
-                tally.unconfirmed += u64::from(self.input.unconfirmed(slot.connection, sent_ns));
-                let (first, last) = tally.sent_span.unwrap_or((sent_ns, sent_ns));
-                tally.sent_span = Some((first.min(sent_ns), last.max(sent_ns)));
-            }
-            _ => *tally.unsent.entry(slot.outcome).or_default() += 1,
-        }
-        let failed = self.reply_failed(index);
-        for answer in 0..self.answers as u8 {
-            let expected = slot.expected.iter().find(|e| e.answer == answer).map(|e| e.count);
-            let mine = copies.iter().filter(|d| d.answer == answer).map(|d| d.first).collect();
-            self.retire_answer(index, slot, answer, expected, mine, failed);
-        }
-    }
-
-    /// Whether an answer to the sender was an error: nothing is broadcast then.
-    fn reply_failed(&self, index: usize) -> bool {
-        let rules = &self.input.manifest.schedule.answers;
-        let firsts = &self.firsts[index * self.answers..(index + 1) * self.answers];
-        rules
-            .iter()
-            .zip(firsts)
-            .any(|(rule, f)| rule.kind == AnswerKind::Reply && f.received_ns != i64::MAX && f.status == Status::Error as u8)
-    }
-
-    fn retire_answer(
-        &mut self,
-        index: usize,
-        slot: &Slot,
-        answer: u8,
-        expected: Option<Option<u32>>,
-        mut received: Vec<First>,
-        failed: bool,
-    ) {
-        let first = self.firsts[index * self.answers + usize::from(answer)];
-        let duplicates = self.duplicates.get(&(index as u32, answer)).copied().unwrap_or(0);
-        if first.received_ns != i64::MAX {
-            received.push(first);
-            received.sort_unstable();
-        }
-        if expected.is_none() && received.is_empty() {
-            return;
-        }
-        let schedule = &self.input.manifest.schedule;
-        let timeout_ns = schedule.actions[usize::from(slot.action)].timeout_ns;
-        let deadline_ns = slot.intended_ns + timeout_ns;
-        let absent = u64::from(expected.map_or(0, |count| count.unwrap_or(1))).saturating_sub(received.len() as u64);
-        let broadcast = schedule.answers[usize::from(answer)].kind == AnswerKind::Broadcast;
-        let sent_ns = slot.sent_ns.filter(|_| slot.outcome == Outcome::Sent as u8);
-        let mut cell = Cell { duplicates, ..Cell::default() };
+        let counts = &mut self.tally.counts;
+        counts.ops += 1;
+        self.intended.count(slot.intended_ns, window_ns, |window, n| counts.rates.entry(window).or_default().intended += n);
+        counts.last_intended_ns = counts.last_intended_ns.max(slot.intended_ns);
+        let sent_ns = slot.sent();
         match sent_ns {
-            _ if absent == 0 => {}
-            None => cell.void = absent,
-            Some(_) if broadcast && failed => cell.void = absent,
-            Some(sent_ns) if self.unobserved(answer, slot.connection, sent_ns, deadline_ns) => cell.unresolved = absent,
-            Some(_) => (cell.missing, cell.missing_over_ns) = (absent, timeout_ns),
-        }
-        for came in &received {
-            cell.response.add(came.received_ns - slot.intended_ns);
-            cell.service.add(came.received_ns - sent_ns.unwrap_or(slot.intended_ns));
-            cell.repeated += u64::from(came.status == Status::Duplicate as u8);
-            match () {
-                () if came.status == Status::Error as u8 => {
-                    *cell.errors.entry(self.classes[usize::from(came.class)].clone()).or_default() += 1;
+            Some(sent_ns) => {
+                let late_ns = sent_ns.saturating_sub(slot.intended_ns);
+                counts.sent += 1;
+                self.sent.count(sent_ns, window_ns, |window, n| counts.rates.entry(window).or_default().sent += n);
+                self.tally.lateness.add(late_ns);
+                if late_ns > LATE_NS {
+                    *counts.late_by_cause.entry(cause(slot.flags)).or_default() += 1;
                 }
-                () if came.received_ns > deadline_ns => cell.late += 1,
-                () => cell.ok += 1,
+                counts.unconfirmed += u64::from(self.input.unconfirmed(slot.connection, sent_ns));
+                let (first, last) = counts.sent_span.unwrap_or((sent_ns, sent_ns));
+                counts.sent_span = Some((first.min(sent_ns), last.max(sent_ns)));
+            }
+            None => *counts.unsent.entry(slot.outcome).or_default() += 1,
+        }
+        for answer in self.answers() {
+            let expected = self.plans[slot.plan as usize][usize::from(answer)];
+            let first = self.came(index, answer);
+            if copies.is_empty() {
+                if first.is_some() || expected != UNEXPECTED {
+                    self.retire_answer(index, slot, answer, expected, first.as_slice());
+                }
+                continue;
+            }
+            let mut received: Vec<First> = copies.iter().filter(|d| d.answer == answer).map(|d| d.first).collect();
+            if let Some(first) = first {
+                received.push(first);
+                received.sort_unstable();
+            }
+            if expected != UNEXPECTED || !received.is_empty() {
+                self.retire_answer(index, slot, answer, expected, &received);
             }
         }
-        let fan_out = received.len() > 1;
-        if fan_out {
+    }
+
+    /// Counts what came of one answer of one op, in order of time, and what did not.
+    fn retire_answer(&mut self, index: usize, slot: &Slot, answer: u8, expected: u32, received: &[First]) {
+        let pair = self.layout.at(slot.action, answer);
+        let Some(timeout_ns) = self.timeouts_ns[pair] else {
+            self.tally.counts.orphans += received.len() as u64;
+            return;
+        };
+        let deadline_ns = slot.intended_ns.saturating_add(timeout_ns);
+        let expected = if expected == UNEXPECTED { 0 } else { expected };
+        let absent = u64::from(expected).saturating_sub(received.len() as u64);
+        let mut lack = Lack { absent, missing_over_ns: timeout_ns, ..Lack::default() };
+        if absent > 0 {
+            lack.why = self.why_absent(index, slot, answer, deadline_ns);
+        }
+        if !self.duplicates.is_empty() {
+            lack.duplicates = self.duplicates.get(&(index as u32, answer)).copied().unwrap_or(0);
+        }
+        let times = Times { intended_ns: slot.intended_ns, from_ns: slot.sent().unwrap_or(slot.intended_ns), deadline_ns };
+        for open in &mut self.open {
+            open.cells[pair].take(&lack, received, &times, &self.classes);
+        }
+        if slot.bucket > 0 {
+            self.bucket_cells[slot.bucket as usize][pair].take(&lack, received, &times, &self.classes);
+        }
+        if received.len() > 1 {
+            let copies: &mut Copies = &mut self.tally.copies[pair];
             let middle = received[(received.len() - 1) / 2];
-            for (copy, at) in [(Copy::First, received[0]), (Copy::Median, middle), (Copy::Last, received[received.len() - 1])] {
-                let mut one = Cell { ok: 1, ..Cell::default() };
-                one.response.add(at.received_ns - slot.intended_ns);
-                one.service.add(at.received_ns - sent_ns.unwrap_or(slot.intended_ns));
-                self.tally.series.entry((slot.action, answer, copy)).or_default().merge(one);
+            for (cell, at) in copies.iter_mut().zip([received[0], middle, received[received.len() - 1]]) {
+                cell.ok += 1;
+                cell.time(&at, &times);
             }
         }
-        self.count((slot.action, answer, Copy::Each), slot, cell);
+    }
+
+    fn why_absent(&self, index: usize, slot: &Slot, answer: u8, deadline_ns: i64) -> Absence {
+        let rules = &self.input.manifest.schedule.answers;
+        // After a reply that is an error nothing is broadcast.
+        let failed = || {
+            let mut replies = rules.iter().zip(self.answers()).filter(|(rule, _)| rule.kind == AnswerKind::Reply);
+            replies.any(|(_, answer)| self.came(index, answer).is_some_and(|first| first.status == Status::Error as u8))
+        };
+        match slot.sent() {
+            None => Absence::Void,
+            Some(_) if rules[usize::from(answer)].kind == AnswerKind::Broadcast && failed() => Absence::Void,
+            Some(sent_ns) if self.unobserved(answer, slot.connection, sent_ns, deadline_ns) => Absence::Unresolved,
+            Some(_) => Absence::Missing,
+        }
     }
 
     fn unobserved(&self, answer: u8, connection: u16, sent_ns: i64, deadline_ns: i64) -> bool {
@@ -311,14 +479,138 @@ impl Wave<'_> {
             || self.input.unconfirmed(connection, sent_ns)
     }
 
-    fn count(&mut self, key: SeriesKey, slot: &Slot, cell: Cell) {
-        for &length_ns in &self.grid.windows_ns {
-            let window = slot.intended_ns.div_euclid(length_ns);
-            self.tally.windows.entry((length_ns, window, key)).or_default().merge(cell.clone());
+    fn close(&mut self) -> Tally {
+        let layout = self.layout;
+        for open in &mut self.open {
+            open.close(&mut self.tally.windows);
         }
-        if let Some(bucket) = &slot.bucket {
-            self.tally.buckets.entry((key, bucket.clone())).or_default().merge(cell.clone());
+        let rates = &mut self.tally.counts.rates;
+        self.intended.close(self.grid.windows_ns[0], |window, n| rates.entry(window).or_default().intended += n);
+        self.sent.close(self.grid.windows_ns[0], |window, n| rates.entry(window).or_default().sent += n);
+        for (name, cells) in self.buckets.iter().zip(&mut self.bucket_cells).skip(1) {
+            self.tally.buckets.insert(name.clone(), std::mem::replace(cells, layout.cells()));
         }
-        self.tally.series.entry(key).or_default().merge(cell);
+        std::mem::replace(&mut self.tally, Tally::new(layout))
     }
+}
+
+fn first(received_ns: i64, status: u8, codes: &Text, row: usize, classes: &(Vec<u16>, u16)) -> First {
+    let class = if status == Status::Error as u8 { codes.key(row).map_or(classes.1, |key| classes.0[key]) } else { 0 };
+    First { received_ns, status, class }
+}
+
+/// In order of slots: counted and scattered, since slots are few and known.
+fn by_slot(deliveries: Vec<Delivery>) -> Vec<Delivery> {
+    let Some(&one) = deliveries.first() else { return deliveries };
+    let mut ends = vec![0u32; WAVE_OPS as usize];
+    deliveries.iter().for_each(|d| ends[d.slot as usize] += 1);
+    ends.iter_mut().fold(0, |sum, n| std::mem::replace(n, sum) + sum);
+    let mut sorted = vec![one; deliveries.len()];
+    for delivery in deliveries {
+        let at = &mut ends[delivery.slot as usize];
+        sorted[*at as usize] = delivery;
+        *at += 1;
+    }
+    sorted
+}
+
+impl Slot {
+    fn sent(&self) -> Option<i64> {
+        (self.sent_ns != UNSENT && self.outcome == Outcome::Sent as u8).then_some(self.sent_ns)
+    }
+}
+
+/// What did not come, and what came too often.
+#[derive(Debug, Default)]
+struct Lack {
+    absent: u64,
+    why: Absence,
+    missing_over_ns: i64,
+    duplicates: u64,
+}
+
+#[derive(Debug, Default)]
+enum Absence {
+    #[default]
+    Missing,
+    Void,
+    Unresolved,
+}
+
+struct Times {
+    intended_ns: i64,
+    /// Where service time begins.
+    from_ns: i64,
+    deadline_ns: i64,
+}
+
+impl Cell {
+    fn take(&mut self, lack: &Lack, received: &[First], times: &Times, classes: &[Arc<str>]) {
+        self.duplicates += lack.duplicates;
+        match lack.why {
+            _ if lack.absent == 0 => {}
+            Absence::Void => self.void += lack.absent,
+            Absence::Unresolved => self.unresolved += lack.absent,
+            Absence::Missing => {
+                self.missing += lack.absent;
+                self.missing_over_ns = self.missing_over_ns.max(lack.missing_over_ns);
+            }
+        }
+        for came in received {
+            self.time(came, times);
+            self.repeated += u64::from(came.status == Status::Duplicate as u8);
+            match () {
+                () if came.status == Status::Error as u8 => *self.errors.entry(classes[usize::from(came.class)].clone()).or_default() += 1,
+                () if came.received_ns > times.deadline_ns => self.late += 1,
+                () => self.ok += 1,
+            }
+        }
+    }
+
+    fn time(&mut self, came: &First, times: &Times) {
+        self.response.add(came.received_ns.saturating_sub(times.intended_ns));
+        self.service.add(came.received_ns.saturating_sub(times.from_ns));
+    }
+}
+
+impl Open {
+    fn enter(&mut self, t_ns: i64, windows: &mut Windows) {
+        if !self.span.contains(&t_ns) {
+            self.close(windows);
+            self.span = span(t_ns, self.length_ns);
+        }
+    }
+
+    fn close(&mut self, windows: &mut Windows) {
+        if self.span.is_empty() {
+            return;
+        }
+        // The next window is likely to be as full.
+        let empty = self.cells.iter().map(Cell::of_same_size).collect();
+        let cells = std::mem::replace(&mut self.cells, empty);
+        merge_window(windows, (self.length_ns, self.span.start.div_euclid(self.length_ns)), cells);
+        self.span = 0..0;
+    }
+}
+
+impl Meter {
+    fn count(&mut self, t_ns: i64, length_ns: i64, add: impl FnOnce(i64, u64)) {
+        if !self.span.contains(&t_ns) {
+            self.close(length_ns, add);
+            self.span = span(t_ns, length_ns);
+        }
+        self.n += 1;
+    }
+
+    fn close(&mut self, length_ns: i64, add: impl FnOnce(i64, u64)) {
+        if self.n > 0 {
+            add(self.span.start.div_euclid(length_ns), std::mem::take(&mut self.n));
+        }
+        self.span = 0..0;
+    }
+}
+
+fn span(t_ns: i64, length_ns: i64) -> Range<i64> {
+    let start = t_ns.div_euclid(length_ns).saturating_mul(length_ns);
+    start..start.saturating_add(length_ns)
 }

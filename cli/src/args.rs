@@ -241,8 +241,14 @@ pub struct Replay {
     #[arg(long, value_parser = units::parse_duration_ns)]
     pub duration: Option<i64>,
     /// Publishing connections
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(replay::Connections::MAX)))]
     pub connections: u16,
+    /// A connection for each session
+    #[arg(long, conflicts_with = "connections")]
+    pub direct: bool,
+    /// Least time between two writes: saves CPU at high rates, makes sends late by as much
+    #[arg(long, default_value = "0s", value_parser = units::parse_duration_ns)]
+    pub write_spacing: i64,
     /// Operations due while a connection is down
     #[arg(long, value_enum, default_value = "hold")]
     pub on_disconnect: OnDisconnectArg,
@@ -313,7 +319,7 @@ pub struct StandinArgs {
     /// reorder=1%:300ms, stall=broadcast-worker:5s:2s; may be repeated
     #[arg(long)]
     pub fault: Vec<standin::Fault>,
-    /// Service time of a stage: message-gatekeeper=2ms, broadcast-worker=exp:2ms, message-worker=lognormal:2ms:0.5
+    /// Service time of a stage: message-gatekeeper=2ms, broadcast-worker=exp:2ms, message-worker=lognormal:2ms:0.5 or bimodal:2ms:200ms:10%
     #[arg(long, value_name = "STAGE=TIME", value_parser = stage_service)]
     pub service: Vec<(standin::StageName, standin::ServiceTime)>,
     /// Messages that a stage handles at a time: message-gatekeeper=100

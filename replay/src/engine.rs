@@ -1,6 +1,6 @@
 //! Sets the threads up, waits for the drain, and closes the run.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, thread_cpu_ns};
 use crate::connection::Connection;
 use crate::decode::Decoder;
 use crate::loader::{self, Loader};
@@ -10,7 +10,7 @@ use crate::receiver::{Incoming, Receiver};
 use crate::sender::Sender;
 use crate::shared::{Counters, Progress, Shared, Stop};
 use crate::{monitor, os, reconnect};
-use runlog::{ConnectionInfo, EventKind, Granted, HostInfo, Manifest, RUN_FORMAT, Role, State};
+use runlog::{ConnectionInfo, EventKind, Expected, Granted, HostInfo, Manifest, RUN_FORMAT, Role, State};
 use schedule::IdKey;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,7 +24,7 @@ const TICK_NS: i64 = 20_000_000;
 const PROGRESS_NS: i64 = 1_000_000_000;
 /// Seconds at peak rate that the buffers between the hot threads and the logger hold.
 const BUFFER_SECONDS: f64 = 5.0;
-const BUFFER_RECORDS: std::ops::RangeInclusive<usize> = 1 << 16..=1 << 22;
+const BUFFER_RECORDS: std::ops::RangeInclusive<usize> = 1 << 16..=1 << 20;
 
 /// How a replay ended.
 #[derive(Debug, Clone)]
@@ -46,11 +46,14 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
     std::fs::create_dir_all(&options.run_dir).map_err(io)?;
     let key = IdKey::new(options.run.as_bytes());
     let decoder = Decoder::new(key.clone(), &plan.meta.actions, &plan.meta.answers);
-    let (connections, opened) = connect_all(options, &decoder)?;
+    let publishing = options.connections.number(plan)?;
+    let (connections, opened) = connect_all(options, publishing, &decoder)?;
     let max_payload = opened.iter().map(|c| c.info.max_payload).min().unwrap_or(usize::MAX);
     let clock = Clock::anchored_in(LEAD_NS);
     let (notes, notes_out) = mpsc::sync_channel(10_000);
     let shared = Arc::new(Shared {
+        buckets: boxcar::vec![Arc::from("")],
+        expected: boxcar::vec![Expected::from([])],
         clock,
         stop: stop.clone(),
         connections,
@@ -62,22 +65,18 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
         failure: Mutex::new(None),
     });
     let anchor_epoch_ns = clock.anchor_epoch_ns();
-    let mut manifest = manifest(options, plan, &opened, anchor_epoch_ns);
+    let mut manifest = manifest(options, plan, shared.connections.iter().map(|c| c.role), &opened, anchor_epoch_ns);
     manifest.write(&options.run_dir)?;
 
     let mut threads = Threads::default();
     let (sent_in, sent_out) = rtrb::RingBuffer::new(buffer_records(plan, 1.0));
     let (answers_in, answers_out) = rtrb::RingBuffer::new(buffer_records(plan, 4.0));
     let logger = Logger { shared: shared.clone(), sent: sent_out, answers: answers_out, notes: notes_out };
-    let dir = options.run_dir.clone();
-    let logging = spawn("logger", move || logger.run(&dir));
+    // What cannot be recorded is not sent.
+    let (dir, stop_sending) = (options.run_dir.clone(), stop.clone());
+    let logging = spawn("logger", move || logger.run(&dir).inspect_err(|_| _ = stop_sending.ask()));
     let (incoming_in, incoming) = mpsc::channel();
-    for (connection, connected) in shared.connections.iter().zip(opened) {
-        let stream = Arc::new(connected.stream);
-        connection.install(stream.clone());
-        let incoming = Incoming { connection: connection.index, generation: connection.generation(), stream, buffer: connected.received };
-        incoming_in.send(incoming).expect("the receiver is not yet started");
-    }
+    install(&shared.connections, opened, &incoming_in);
     let receiver =
         Receiver { shared: shared.clone(), decoder, incoming, log: answers_in, codes: Default::default(), noted: Default::default() };
     threads.add("receiver", move || receiver.run());
@@ -95,6 +94,8 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
         log: sent_in,
         rate_per_sec: plan.meta.peak_rate_per_sec * plan.tempo.speed(),
         on_disconnect: options.on_disconnect,
+        write_spacing_ns: options.write_spacing_ns,
+        give_up_ns: drain_timeout_ns(options, plan),
     };
     let granted = Arc::new(Mutex::new(Granted::default()));
     let asked = granted.clone();
@@ -105,9 +106,11 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
 
     wait_for_the_end(&shared, options, plan, progress);
     shared.finish.store(true, Relaxed);
-    threads.join();
+    let mut cpu_ns = threads.join();
     shared.logged.store(true, Relaxed);
-    logging.join().expect("the logger does not panic")?;
+    let (logged, logger_cpu_ns) = logging.join().expect("the logger does not panic");
+    logged?;
+    cpu_ns.push(("logger", logger_cpu_ns));
     if let Some(error) = shared.failure.lock().expect("no panic while locked").take() {
         return Err(error);
     }
@@ -115,28 +118,40 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
     manifest.state = if stop.asked() > 0 { State::Interrupted } else { State::Complete };
     manifest.granted = granted.lock().expect("no panic while locked").clone();
     manifest.end_ns = Some(last.t_ns);
-    manifest.totals = totals(&shared.counters);
+    manifest.totals = totals(&shared.counters, cpu_ns);
     manifest.write(&options.run_dir)?;
     Ok(Report { manifest, progress: last, dropped: shared.counters.dropped.load(Relaxed) })
 }
 
-#[derive(Default)]
-struct Threads(Vec<JoinHandle<()>>);
-
-impl Threads {
-    fn add(&mut self, name: &str, run: impl FnOnce() + Send + 'static) {
-        self.0.push(spawn(name, run));
-    }
-
-    fn join(self) {
-        for thread in self.0 {
-            thread.join().expect("a thread of the replay does not panic");
-        }
+/// Gives each connection its stream, and the receiver all of them.
+fn install(connections: &[Connection], opened: Vec<Connected>, incoming: &mpsc::Sender<Incoming>) {
+    for (connection, connected) in connections.iter().zip(opened) {
+        let stream = Arc::new(connected.stream);
+        connection.install(stream.clone());
+        let new = Incoming { connection: connection.index, generation: connection.generation(), stream, buffer: connected.received };
+        incoming.send(new).expect("the receiver is not yet started");
     }
 }
 
-fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    Builder::new().name(name.into()).spawn(run).expect("the system gives a thread")
+#[derive(Default)]
+struct Threads(Vec<(&'static str, JoinHandle<((), i64)>)>);
+
+impl Threads {
+    fn add(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) {
+        self.0.push((name, spawn(name, run)));
+    }
+
+    /// What each took of a core, ns.
+    fn join(self) -> Vec<(&'static str, i64)> {
+        let end =
+            |(name, thread): (&'static str, JoinHandle<((), i64)>)| (name, thread.join().expect("a thread of the replay does not panic").1);
+        self.0.into_iter().map(end).collect()
+    }
+}
+
+/// A thread that also says how much CPU time it took, ns.
+fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<(T, i64)> {
+    Builder::new().name(name.into()).spawn(|| (run(), thread_cpu_ns())).expect("the system gives a thread")
 }
 
 /// Timer slack of 1 ns and real-time scheduling, as far as they are granted.
@@ -151,8 +166,9 @@ fn buffer_records(plan: &Plan, per_op: f64) -> usize {
 }
 
 /// Publishing connections first, then one for all answers on subjects.
-fn connect_all(options: &Options, decoder: &Decoder) -> Result<(Vec<Connection>, Vec<Connected>), Error> {
-    let mut connections: Vec<Connection> = (0..options.connections.max(1))
+fn connect_all(options: &Options, publishing: u16, decoder: &Decoder) -> Result<(Vec<Connection>, Vec<Connected>), Error> {
+    allow_files(u64::from(publishing))?;
+    let mut connections: Vec<Connection> = (0..publishing)
         .map(|i| {
             let prefix = format!("_INBOX.{}{i}", options.run);
             Connection::new(i, Role::Publish, prefix.clone(), vec![format!("{prefix}.>")])
@@ -172,14 +188,26 @@ fn connect_all(options: &Options, decoder: &Decoder) -> Result<(Vec<Connection>,
     Ok((connections, opened))
 }
 
-fn manifest(options: &Options, plan: &Plan, opened: &[Connected], anchor_epoch_ns: i64) -> Manifest {
+/// Open files besides connections: the log, the schedule, the server's binary.
+const OTHER_FILES: u64 = 100;
+
+/// Raises the limit of open files, if it must and may be.
+fn allow_files(connections: u64) -> Result<(), Error> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let (wanted, limit) = (connections + OTHER_FILES, getrlimit(Resource::Nofile));
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum }).map_err(|_| {
+        let most = limit.maximum.map_or("unknown".to_owned(), |n| n.to_string());
+        Error::Plan(format!("{connections} connections need {wanted} open files and the limit is {most}; raise it with ulimit -Hn, or use fewer --connections"))
+    })
+}
+
+fn manifest(options: &Options, plan: &Plan, roles: impl Iterator<Item = Role>, opened: &[Connected], anchor_epoch_ns: i64) -> Manifest {
     let mut target: Vec<String> = opened.iter().map(|c| format!("{} nats-server {}", c.server, c.info.version)).collect();
     target.dedup();
-    let publishing = usize::from(options.connections.max(1));
-    let connection = |(i, c): (usize, &Connected)| ConnectionInfo {
-        role: if i < publishing { Role::Publish } else { Role::Answers },
-        server: c.server.to_string(),
-    };
+    let connection = |(role, c): (Role, &Connected)| ConnectionInfo { role, server: c.server.to_string() };
     Manifest {
         format: RUN_FORMAT,
         run: options.run.clone(),
@@ -194,7 +222,7 @@ fn manifest(options: &Options, plan: &Plan, opened: &[Connected], anchor_epoch_n
         planned_ops: plan.ops,
         intended_rate_per_sec: plan.rate_per_sec,
         target,
-        connections: opened.iter().enumerate().map(connection).collect(),
+        connections: roles.zip(opened).map(connection).collect(),
         granted: Granted::default(),
         host: host(),
         end_ns: None,
@@ -212,7 +240,7 @@ fn host() -> HostInfo {
     }
 }
 
-fn totals(c: &Counters) -> BTreeMap<String, i64> {
+fn totals(c: &Counters, cpu_ns: Vec<(&str, i64)>) -> BTreeMap<String, i64> {
     let named = [
         ("due", &c.due),
         ("sent", &c.sent),
@@ -222,12 +250,17 @@ fn totals(c: &Counters) -> BTreeMap<String, i64> {
         ("foreign", &c.foreign),
         ("dropped", &c.dropped),
     ];
-    named.into_iter().map(|(name, value)| (name.to_owned(), value.load(Relaxed))).collect()
+    let counted = named.into_iter().map(|(name, value)| (name.to_owned(), value.load(Relaxed)));
+    counted.chain(cpu_ns.into_iter().map(|(thread, ns)| (format!("cpu_ns:{thread}"), ns))).collect()
+}
+
+fn drain_timeout_ns(options: &Options, plan: &Plan) -> i64 {
+    options.drain_timeout_ns.unwrap_or_else(|| plan.meta.longest_timeout_ns())
 }
 
 /// Until the drain is over: every expected answer is in and it was quiet for a while, or the longest timeout has passed.
 fn wait_for_the_end(shared: &Shared, options: &Options, plan: &Plan, progress: &mut dyn FnMut(&Progress)) {
-    let longest_ns = options.drain_timeout_ns.unwrap_or_else(|| plan.meta.longest_timeout_ns());
+    let longest_ns = drain_timeout_ns(options, plan);
     let (mut next_progress, mut interrupted) = (PROGRESS_NS, false);
     loop {
         shared.clock.sleep_until(shared.clock.now_ns() + TICK_NS, 0);

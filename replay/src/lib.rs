@@ -34,5 +34,5 @@ mod sender;
 mod shared;
 
 pub use engine::{Report, replay};
-pub use options::{Error, OnDisconnect, Options, Plan, TempoChoice};
+pub use options::{Connections, Error, OnDisconnect, Options, Plan, TempoChoice};
 pub use shared::{Progress, Stop};

@@ -1,10 +1,11 @@
 //! Turns rows of the schedule into frames that need no more work: encoded, ids and times filled in.
 
 use crate::options::{Error, Plan};
-use crate::shared::Shared;
-use runlog::Expected;
+use crate::shared::{NOTHING, Shared};
+use runlog::Flags;
 use schedule::{Expect, Id, IdKey, Part, Reader, Row, Slot, SlotKind, units};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
@@ -13,11 +14,10 @@ const BATCH_FRAMES: usize = 2048;
 /// Bytes of a batch; the batch that passes it is closed.
 const BATCH_BYTES: usize = 1 << 20;
 /// Batches ready ahead of the pacer.
-pub(crate) const BATCHES_AHEAD: usize = 16;
-/// Distinct buckets and expectations remembered to share them; past that each op has its own.
-const INTERNED_MAX: usize = 100_000;
+pub(crate) const BATCHES_AHEAD: usize = 64;
 
 /// An operation ready to be written.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame {
     pub op: i64,
     pub intended_ns: i64,
@@ -28,8 +28,10 @@ pub(crate) struct Frame {
     pub end: usize,
     /// The server would not take it.
     pub too_large: bool,
-    pub bucket: Option<Arc<str>>,
-    pub expected: Expected,
+    /// Index into [`Shared::buckets`].
+    pub bucket: u32,
+    /// Index into [`Shared::expected`].
+    pub expected: u32,
 }
 
 /// Some frames and their bytes.
@@ -38,6 +40,13 @@ pub(crate) struct FrameBatch {
     pub frames: Vec<Frame>,
     /// When the loader had it ready.
     pub ready_ns: i64,
+}
+
+impl FrameBatch {
+    /// [`Flags::LOADER_LATE`] if a frame was not ready in time.
+    pub fn late(&self, frame: &Frame) -> u16 {
+        if self.ready_ns > frame.intended_ns { Flags::LOADER_LATE } else { 0 }
+    }
 }
 
 /// What the frames of a run have in common.
@@ -86,8 +95,10 @@ struct Builder<'a> {
     loader: &'a Loader,
     batch: FrameBatch,
     at: wire::Offsets,
-    buckets: HashSet<Arc<str>>,
-    expected: HashMap<Vec<Expect>, Expected>,
+    buckets: HashMap<String, u32>,
+    expected: HashMap<Vec<Expect>, u32>,
+    /// What the row before expects, and its index: most rows expect the same.
+    last_expected: (Vec<Expect>, u32),
     inbox: Vec<u8>,
     /// Number of publishing connections.
     publishing: usize,
@@ -101,8 +112,9 @@ impl<'a> Builder<'a> {
             loader,
             batch: empty(),
             at: wire::Offsets::default(),
-            buckets: HashSet::new(),
+            buckets: HashMap::new(),
             expected: HashMap::new(),
+            last_expected: (Vec::new(), NOTHING),
             inbox: Vec::new(),
             publishing: loader.shared.connections.iter().filter(|c| c.role == runlog::Role::Publish).count(),
             op_ms: loader.plan.meta.duration_ns as f64 / loader.plan.meta.rows as f64 / 1e6,
@@ -128,19 +140,18 @@ impl<'a> Builder<'a> {
         if loader.plan.meta.wants_inbox(row.action) {
             self.inbox.extend_from_slice(loader.shared.connections[usize::from(connection)].inbox_prefix.as_bytes());
             // The action tells which rules apply to what comes back.
-            self.inbox.extend_from_slice(format!(".{}.", row.action).as_bytes());
+            write!(self.inbox, ".{}.", row.action).expect("a Vec takes everything");
             let token = self.inbox.len();
             self.inbox.resize(token + 20, 0);
             loader.key.write_base62(Id { op, ordinal: Id::INBOX }, &mut self.inbox[token..]);
         }
         let reply = (!self.inbox.is_empty()).then_some(self.inbox.as_slice());
-        let headers: Vec<(&str, &str)> = row.headers().collect();
-        wire::encode_publish(&mut self.batch.bytes, row.target, reply, headers.iter().copied(), row.payload, &mut self.at);
+        wire::encode_publish(&mut self.batch.bytes, row.target, reply, row.headers(), row.payload, &mut self.at);
         for slot in row.slots().flatten() {
             self.fill(slot, lap, intended_ns);
         }
         let expected = self.expected(row);
-        let bucket = row.bucket.map(|text| self.bucket(text));
+        let bucket = row.bucket.map_or(NOTHING, |text| self.bucket(text));
         self.batch.frames.push(Frame {
             op,
             intended_ns,
@@ -176,27 +187,24 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn expected(&mut self, row: &Row<'_>) -> Expected {
+    fn expected(&mut self, row: &Row<'_>) -> u32 {
+        if row.expect().eq(self.last_expected.0.iter().copied()) {
+            return self.last_expected.1;
+        }
         let list: Vec<Expect> = row.expect().collect();
-        if let Some(shared) = self.expected.get(&list) {
-            return shared.clone();
-        }
-        let shared: Expected = list.as_slice().into();
-        if self.expected.len() < INTERNED_MAX {
-            self.expected.insert(list, shared.clone());
-        }
-        shared
+        let shared = &self.loader.shared.expected;
+        let index = *self.expected.entry(list.clone()).or_insert_with_key(|list| shared.push(list.clone().into()) as u32);
+        self.last_expected = (list, index);
+        index
     }
 
-    fn bucket(&mut self, text: &str) -> Arc<str> {
-        if let Some(shared) = self.buckets.get(text) {
-            return shared.clone();
+    fn bucket(&mut self, text: &str) -> u32 {
+        if let Some(&index) = self.buckets.get(text) {
+            return index;
         }
-        let shared: Arc<str> = text.into();
-        if self.buckets.len() < INTERNED_MAX {
-            self.buckets.insert(shared.clone());
-        }
-        shared
+        let index = self.loader.shared.buckets.push(text.into()) as u32;
+        self.buckets.insert(text.to_owned(), index);
+        index
     }
 }
 

@@ -1,6 +1,6 @@
 //! The log thread: takes records from the hot threads and writes the run folder.
 
-use crate::shared::{AnswerRecord, Note, SentRecord, Shared};
+use crate::shared::{AnswerRecord, NOTHING, Note, SentRecord, Shared};
 use runlog::{Broadcast, Event, EventKind, LogWriter, Metric, Reply, Sealer, Sent};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -72,7 +72,7 @@ impl Logger {
             logs.sends.push(Sent {
                 op: r.op,
                 action: r.action,
-                bucket: r.bucket,
+                bucket: (r.bucket != NOTHING).then(|| self.shared.buckets[r.bucket as usize].clone()),
                 session: r.session,
                 connection: r.connection,
                 intended_ns: r.intended_ns,
@@ -80,7 +80,7 @@ impl Logger {
                 bytes: r.bytes,
                 outcome: r.outcome,
                 flags: r.flags,
-                expected: r.expected,
+                expected: self.shared.expected[r.expected as usize].clone(),
             })?;
         }
         while let Ok(r) = self.answers.pop() {

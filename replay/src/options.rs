@@ -21,7 +21,9 @@ pub struct Options {
     /// Stop sending after this, ns.
     pub duration_ns: Option<i64>,
     /// Publishing connections; a session keeps to one.
-    pub connections: u16,
+    pub connections: Connections,
+    /// Least time between two writes, ns: 0 sends each op at its time, more sends several at once, later but with less CPU.
+    pub write_spacing_ns: i64,
     /// What to do with ops due while the connection is down.
     pub on_disconnect: OnDisconnect,
     /// Longest wait for answers after the last send, ns; `None` is the longest timeout of the schedule.
@@ -45,7 +47,8 @@ impl Options {
             tempo: TempoChoice::Tempo(Tempo::default()),
             loops: None,
             duration_ns: None,
-            connections: 1,
+            connections: Connections::Shared(1),
+            write_spacing_ns: 0,
             on_disconnect: OnDisconnect::Hold,
             drain_timeout_ns: None,
             drain_quiet_ns: DRAIN_QUIET_NS,
@@ -60,6 +63,36 @@ pub enum TempoChoice {
     Tempo(Tempo),
     /// Operations per second, as an exact ratio.
     Rate((i128, i128)),
+}
+
+/// How sessions are spread over publishing connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connections {
+    /// So many, shared by all sessions in turn.
+    Shared(u16),
+    /// One for each session.
+    Direct,
+}
+
+impl Connections {
+    /// Most connections: their numbers are 16 bits wide in the log.
+    pub const MAX: u16 = 60_000;
+
+    /// How many for a plan.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] for more sessions than connections can be.
+    pub fn number(self, plan: &Plan) -> Result<u16, Error> {
+        match self {
+            Connections::Shared(n) => Ok(n.max(1)),
+            Connections::Direct if plan.sessions <= Connections::MAX.into() => Ok(plan.sessions as u16),
+            Connections::Direct => Err(Error::Plan(format!(
+                "the schedule has {} sessions and {} connections are the most; share them with --connections",
+                plan.sessions,
+                Connections::MAX
+            ))),
+        }
+    }
 }
 
 /// What to do with ops due while the connection is down.
@@ -114,6 +147,8 @@ pub struct Plan {
     pub max_payload_bytes: usize,
     /// Ops by action, of a lap.
     pub ops_by_action: Vec<u64>,
+    /// Sessions are numbered below this.
+    pub sessions: u32,
 }
 
 impl Plan {
@@ -152,6 +187,7 @@ impl Plan {
         let mut plan = Plan {
             rate_per_sec: meta.nominal_rate_per_sec * tempo.speed(),
             ops_by_action: vec![0; meta.actions.len()],
+            sessions: 1,
             lap_bytes: 0,
             max_payload_bytes: 0,
             ops: 0,
@@ -192,6 +228,7 @@ impl Plan {
                 ));
             }
             self.ops_by_action[usize::from(row.action)] += 1;
+            self.sessions = self.sessions.max(row.session.saturating_add(1));
             self.lap_bytes += (row.target.len() + row.payload.len() + row.headers().map(|(n, v)| n.len() + v.len()).sum::<usize>()) as u64;
             self.max_payload_bytes = self.max_payload_bytes.max(row.payload.len());
             let intended = |lap: u32| self.tempo.run_ns(i64::from(lap) * self.meta.duration_ns + row.at_ns);

@@ -1,7 +1,7 @@
 //! What is due: a pure decision, so that pacing is tested as a table of numbers.
 
 /// Most frames handed to the sockets at a time, so that a late pacer still answers its connections.
-pub const BURST_MAX: usize = 4096;
+pub const BURST_MAX: usize = 512;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

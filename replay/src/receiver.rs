@@ -85,11 +85,20 @@ impl Receiver {
     fn read(&mut self, incoming: &mut Incoming) -> Result<(), String> {
         for _ in 0..READS_MAX {
             let stream = incoming.stream.clone();
-            match incoming.buffer.fill(|free| stream.read(free)) {
+            let mut room = 0;
+            let read = incoming.buffer.fill(|free| {
+                room = free.len();
+                stream.read(free)
+            });
+            match read {
                 Ok(0) => return Err("the server closed the connection".into()),
-                Ok(_) => {
+                Ok(n) => {
                     let now = self.shared.clock.now_ns();
                     self.parse(incoming, now)?;
+                    // A read that left room has emptied the socket; asking again would cost a call for nothing.
+                    if n < room && stream.is_plain() {
+                        return Ok(());
+                    }
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e.to_string()),

@@ -6,7 +6,7 @@ use crate::loader::{Frame, FrameBatch};
 use crate::options::OnDisconnect;
 use crate::outbox::Outbox;
 use crate::pacer::{self, Step};
-use crate::shared::{SentRecord, Shared, answer_hash};
+use crate::shared::{Counters, NOTHING, SentRecord, Shared, answer_hash};
 use runlog::{EventKind, Flags, Outcome};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
@@ -15,12 +15,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
 use wire::Stream;
 
+/// Between looks at connections that nothing is sent over, ns.
+const LOOK_AFTER_NS: i64 = 20_000_000;
+const LOOK_AFTER_AT_ONCE: usize = 64;
+/// Sleep where the loader has nothing ready, ns.
+const STARVED_NS: i64 = 100_000;
 /// Longest sleep: connections and signals are looked after at least this often, ns.
 const NAP_NS: i64 = 50_000_000;
 /// A send later than this is flagged with its cause, ns.
 const LATE_NS: i64 = 1_000_000;
-/// Bytes kept for a connection that takes no more.
+/// Bytes kept for a connection that takes no more, so that it does not hold up the others.
 const OUTBOX_BYTES_MAX: usize = 64 << 20;
+/// The same for the only one, which can hold up nothing but the loader.
+const ONLY_OUTBOX_BYTES_MAX: usize = 256 << 10;
 /// How often the server is asked to confirm what it got, ns.
 const PING_NS: i64 = 200_000_000;
 /// Above this rate nothing is gained by spinning.
@@ -35,72 +42,101 @@ pub(crate) struct Sender {
     pub log: rtrb::Producer<SentRecord>,
     pub rate_per_sec: f64,
     pub on_disconnect: OnDisconnect,
+    /// Least time between two writes.
+    pub write_spacing_ns: i64,
+    /// How long what waits for a connection is kept once nothing more is due, ns.
+    pub give_up_ns: i64,
+}
+
+/// What one write got out, for the counters.
+#[derive(Default)]
+struct Written {
+    ops: i64,
+    bytes: i64,
+    expected: i64,
+    expected_hash: u64,
+}
+
+impl Written {
+    fn add_to(&self, c: &Counters, sent_ns: i64) {
+        if self.ops > 0 {
+            c.sent.fetch_add(self.ops, Relaxed);
+            c.sent_bytes.fetch_add(self.bytes, Relaxed);
+            c.expected.fetch_add(self.expected, Relaxed);
+            c.expected_hash.fetch_add(self.expected_hash, Relaxed);
+            c.last_sent_ns.store(sent_ns, Relaxed);
+        }
+    }
 }
 
 /// The way to one connection.
-#[derive(Default)]
 struct Lane {
     outbox: Outbox<SentRecord>,
     stream: Option<Arc<Stream>>,
     generation: u32,
     full: bool,
+    /// It is in [`Lanes::dirty`].
+    dirty: bool,
+    /// When it was last seen to take no more, ns.
+    full_until_ns: i64,
     last_ping_ns: i64,
     sent_since_ping: bool,
+}
+
+impl Default for Lane {
+    fn default() -> Lane {
+        Lane {
+            outbox: Outbox::default(),
+            stream: None,
+            generation: 0,
+            full: false,
+            dirty: false,
+            full_until_ns: i64::MIN,
+            last_ping_ns: 0,
+            sent_since_ping: false,
+        }
+    }
 }
 
 impl Sender {
     /// Sends until the last frame is written, or a signal asks for the end.
     pub fn run(mut self) {
-        let mut lanes: Vec<Lane> = self.publishing().map(|_| Lane::default()).collect();
-        self.write_all(&mut lanes);
-        let mut ready: VecDeque<FrameBatch> = VecDeque::new();
-        // Frames and bytes of the first batch that are gone.
-        let (mut next, mut offset) = (0, 0);
-        let mut last = false;
+        let mut lanes = Lanes::new(self.publishing().count());
+        for (lane, connection) in lanes.all.iter_mut().zip(self.publishing()) {
+            lane.take_over(connection);
+        }
+        let mut ready = Ready::default();
         let mut spin = Spin::new(self.rate_per_sec);
+        let (mut next_write_ns, mut give_up_ns) = (i64::MIN, None);
         while self.shared.stop.asked() == 0 {
-            last |= self.take_ready(&mut ready);
+            ready.refill(&self.batches);
             let now = self.shared.clock.now_ns();
-            let intended = ready.iter().enumerate().flat_map(|(i, b)| &b.frames[if i == 0 { next } else { 0 }..]).map(|f| f.intended_ns);
-            let wait = match pacer::step(now, intended, last) {
+            let wait = match pacer::step(now, ready.intended_ns(), ready.last) {
+                Step::Send(_) if now < next_write_ns => next_write_ns,
                 Step::Send(n) => {
-                    for _ in 0..n {
-                        let batch = &mut ready[0];
-                        let frame = &mut batch.frames[next];
-                        let bytes = &batch.bytes[offset..frame.end];
-                        let flags = if batch.ready_ns > frame.intended_ns { Flags::LOADER_LATE } else { 0 };
-                        self.enqueue(&mut lanes[usize::from(frame.connection)], frame, bytes, flags);
-                        offset = frame.end;
-                        next += 1;
-                        if next == batch.frames.len() {
-                            ready.pop_front();
-                            (next, offset) = (0, 0);
-                        }
-                    }
+                    // More may be due than goes out at once.
+                    next_write_ns = if n < pacer::BURST_MAX { now.saturating_add(self.write_spacing_ns) } else { now };
+                    let taken = self.send(&mut lanes, &mut ready, n);
+                    self.shared.counters.due.fetch_add(taken as i64, Relaxed);
                     0
                 }
                 Step::Wait(t) => t,
-                Step::Starved => now + 100_000,
-                Step::Done if lanes.iter().all(|l| l.outbox.unwritten().is_empty()) => break,
+                Step::Starved => now + STARVED_NS,
+                Step::Done if lanes.all.iter().all(|l| l.outbox.unwritten().is_empty()) => break,
+                Step::Done if now > *give_up_ns.get_or_insert(now.saturating_add(self.give_up_ns)) => break,
                 Step::Done => now + NAP_NS,
             };
-            self.write_all(&mut lanes);
+            self.write_dirty(&mut lanes);
+            if now >= lanes.next_look_ns {
+                self.look_after(&mut lanes);
+            }
             if wait > 0 {
                 self.rest(&lanes, wait, spin.ns(now));
+            } else if lanes.hold_up() {
+                self.rest(&lanes, now + NAP_NS, 0);
             }
         }
-        // What a signal kept from the wire is logged as cancelled.
-        for mut left in lanes.into_iter().flat_map(|lane| lane.outbox.into_waiting()) {
-            left.outcome = Outcome::Cancelled as u8;
-            self.log(left);
-        }
-        let now = self.shared.clock.now_ns();
-        for (i, batch) in ready.iter_mut().enumerate() {
-            let first = if i == 0 { next } else { 0 };
-            for frame in batch.frames[first..].iter_mut().take_while(|f| f.intended_ns <= now) {
-                self.log(record(frame, 0, Outcome::Cancelled, 0));
-            }
-        }
+        self.cancel(lanes, ready);
         self.shared.event(EventKind::SendingDone, 0, None);
         self.shared.sending_done.store(true, Relaxed);
     }
@@ -109,27 +145,89 @@ impl Sender {
         self.shared.connections.iter().filter(|c| c.role == runlog::Role::Publish)
     }
 
-    /// Takes what the loader has ready; true once there will be no more.
-    fn take_ready(&self, ready: &mut VecDeque<FrameBatch>) -> bool {
-        while ready.len() < 2 {
-            match self.batches.try_recv() {
-                Ok(batch) => ready.push_back(batch),
-                Err(mpsc::TryRecvError::Empty) => return false,
-                Err(mpsc::TryRecvError::Disconnected) => return true,
+    /// What a signal, or a connection that did not come back, kept from the wire is logged as such.
+    fn cancel(&mut self, lanes: Lanes, mut ready: Ready) {
+        for lane in lanes.all {
+            let outcome = if lane.stream.is_none() { Outcome::Disconnected } else { Outcome::Cancelled };
+            for mut left in lane.outbox.into_waiting() {
+                left.outcome = outcome as u8;
+                self.log(left);
             }
         }
-        false
+        let now = self.shared.clock.now_ns();
+        while let Some((frame, _, _)) = ready.front().filter(|(frame, _, _)| frame.intended_ns <= now) {
+            self.log(record(frame, 0, Outcome::Cancelled, 0));
+            ready.advance(1);
+        }
     }
 
-    fn enqueue(&mut self, lane: &mut Lane, frame: &mut Frame, bytes: &[u8], mut flags: u16) {
-        self.shared.counters.due.fetch_add(1, Relaxed);
+    /// Hands at most `n` frames to their connections; how many it were.
+    fn send(&mut self, lanes: &mut Lanes, ready: &mut Ready, n: usize) -> usize {
+        if let [lane] = lanes.all.as_mut_slice()
+            && lane.outbox.unwritten().is_empty()
+        {
+            let taken = self.write_through(lane, ready, n);
+            if taken > 0 {
+                lanes.mark(0);
+                return taken;
+            }
+        }
+        let mut taken = 0;
+        while taken < n && !lanes.hold_up() {
+            let Some((frame, bytes, flags)) = ready.front() else { break };
+            let connection = usize::from(frame.connection);
+            self.enqueue(&mut lanes.all[connection], frame, bytes, flags);
+            lanes.mark(connection);
+            ready.advance(1);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// From the batch straight to the socket, if there is but one and nothing waits for it. What it does not take goes to
+    /// the outbox.
+    fn write_through(&mut self, lane: &mut Lane, ready: &mut Ready, n: usize) -> usize {
+        let shared = self.shared.clone();
+        let connection = &shared.connections[0];
+        let Some(stream) = lane.stream.clone().filter(|_| connection.generation() == lane.generation) else { return 0 };
+        let Some(batch) = ready.batches.front() else { return 0 };
+        let frames = &batch.frames[ready.next..(ready.next + n).min(batch.frames.len())];
+        let frames = &frames[..frames.iter().position(|f| f.too_large).unwrap_or(frames.len())];
+        let Some(last) = frames.last() else { return 0 };
+        let bytes = &batch.bytes[ready.offset..last.end];
+        let sent_ns = shared.clock.now_ns();
+        let taken = match stream.write(bytes) {
+            Ok(taken) => taken,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
+            Err(e) => {
+                self.lost(connection, lane, &e.to_string());
+                return 0;
+            }
+        };
+        let (mut written, mut start) = (Written::default(), ready.offset);
+        for frame in frames {
+            let whole = frame.end <= ready.offset + taken;
+            if !whole && !lane.full {
+                (lane.full, lane.full_until_ns) = (true, sent_ns);
+            }
+            let record = record(frame, (frame.end - start) as u32, Outcome::Sent, lane.flags(frame, batch.late(frame)));
+            if whole {
+                self.sent(record, sent_ns, &mut written);
+            } else {
+                lane.outbox.push_frame(&batch.bytes[start..frame.end], record);
+                lane.outbox.wrote((ready.offset + taken).saturating_sub(start).min(frame.end - start), |_| {});
+            }
+            start = frame.end;
+        }
+        lane.sent_since_ping |= written.ops > 0;
+        written.add_to(&shared.counters, sent_ns);
+        let taken = frames.len();
+        ready.advance(taken);
+        taken
+    }
+
+    fn enqueue(&mut self, lane: &mut Lane, frame: &Frame, bytes: &[u8], flags: u16) {
         let down = lane.stream.is_none();
-        if down {
-            flags |= Flags::DISCONNECTED;
-        }
-        if lane.full {
-            flags |= Flags::SOCKET_FULL;
-        }
         let refused = if frame.too_large {
             Some(Outcome::TooLarge)
         } else if down && self.on_disconnect == OnDisconnect::Skip {
@@ -139,7 +237,7 @@ impl Sender {
         } else {
             None
         };
-        let record = record(frame, bytes.len() as u32, refused.unwrap_or(Outcome::Sent), flags);
+        let record = record(frame, bytes.len() as u32, refused.unwrap_or(Outcome::Sent), lane.flags(frame, flags));
         if refused.is_some() {
             self.log(record);
         } else {
@@ -147,27 +245,57 @@ impl Sender {
         }
     }
 
-    fn write_all(&mut self, lanes: &mut [Lane]) {
+    /// Writes what waits; connections that took everything are clean.
+    fn write_dirty(&mut self, lanes: &mut Lanes) {
         let shared = self.shared.clone();
-        for (connection, lane) in shared.connections.iter().filter(|c| c.role == runlog::Role::Publish).zip(lanes) {
+        let mut dirty = std::mem::take(&mut lanes.dirty);
+        dirty.retain(|&i| {
+            let (connection, lane) = (&shared.connections[i], &mut lanes.all[i]);
             if connection.generation() != lane.generation {
                 lane.take_over(connection);
             }
-            let Some(stream) = lane.stream.clone() else { continue };
-            let now = shared.clock.now_ns();
-            lane.outbox.push_control(&connection.take_control());
-            if lane.sent_since_ping && now - lane.last_ping_ns >= PING_NS {
+            if let Some(stream) = lane.stream.clone() {
+                if lane.outbox.unwritten().is_empty() {
+                    lane.full = !stream.flush().unwrap_or(true);
+                } else {
+                    self.write(connection, lane, &stream);
+                }
+            }
+            lane.dirty = lane.full || !lane.outbox.unwritten().is_empty();
+            lane.dirty
+        });
+        lanes.dirty = dirty;
+    }
+
+    /// What every connection needs now and then, whether or not anything is sent: answers to `PING`s, `PING`s of our own, a
+    /// new stream.
+    fn look_after(&mut self, lanes: &mut Lanes) {
+        let shared = self.shared.clone();
+        let now = shared.clock.now_ns();
+        for i in lanes.turn(now) {
+            let (connection, lane) = (&shared.connections[i], &mut lanes.all[i]);
+            if connection.generation() != lane.generation {
+                lane.take_over(connection);
+                lanes.mark(i);
+                continue;
+            }
+            if lane.stream.is_none() {
+                continue;
+            }
+            let control = connection.take_control();
+            let ping = lane.sent_since_ping && now - lane.last_ping_ns >= PING_NS;
+            lane.outbox.push_control(&control);
+            if ping {
                 // Its PONG confirms everything sent before.
                 lane.outbox.push_control(b"PING\r\n");
                 connection.ping_sent(now);
                 (lane.last_ping_ns, lane.sent_since_ping) = (now, false);
             }
-            if lane.outbox.unwritten().is_empty() {
-                lane.full = !stream.flush().unwrap_or(true);
-            } else {
-                self.write(connection, lane, &stream);
+            if ping || !control.is_empty() {
+                lanes.mark(i);
             }
         }
+        self.write_dirty(lanes);
     }
 
     /// One write; stamps and logs the frames that went out whole.
@@ -178,10 +306,14 @@ impl Sender {
             Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
             Err(e) => return self.lost(connection, lane, &e.to_string()),
         };
-        let before = self.shared.counters.sent.load(Relaxed);
-        lane.outbox.wrote(taken, |record| self.sent(record, sent_ns));
-        lane.sent_since_ping |= self.shared.counters.sent.load(Relaxed) > before;
+        let mut written = Written::default();
+        lane.outbox.wrote(taken, |record| self.sent(record, sent_ns, &mut written));
+        lane.sent_since_ping |= written.ops > 0;
+        written.add_to(&self.shared.counters, sent_ns);
         let full = !lane.outbox.unwritten().is_empty();
+        if full {
+            lane.full_until_ns = sent_ns;
+        }
         if full && !lane.full {
             // Those that come later are flagged as they come.
             lane.outbox.waiting_mut().for_each(|record| record.flags |= Flags::SOCKET_FULL);
@@ -190,22 +322,22 @@ impl Sender {
     }
 
     /// A frame is out whole.
-    fn sent(&mut self, mut record: SentRecord, sent_ns: i64) {
+    fn sent(&mut self, mut record: SentRecord, sent_ns: i64, written: &mut Written) {
         let lateness = sent_ns - record.intended_ns;
         if lateness > LATE_NS && record.flags == 0 {
             record.flags = Flags::WOKE_LATE;
         }
         record.sent_ns = Some(sent_ns);
-        let c = &self.shared.counters;
-        c.late(lateness);
-        c.sent.fetch_add(1, Relaxed);
-        c.sent_bytes.fetch_add(i64::from(record.bytes), Relaxed);
-        for e in record.expected.iter() {
-            let count = e.count.unwrap_or(1);
-            c.expected.fetch_add(count.into(), Relaxed);
-            c.expected_hash.fetch_add(answer_hash(record.op, e.answer).wrapping_mul(count.into()), Relaxed);
+        self.shared.counters.late(lateness);
+        written.ops += 1;
+        written.bytes += i64::from(record.bytes);
+        if record.expected != NOTHING {
+            for e in self.shared.expected[record.expected as usize].iter() {
+                let count = e.count.unwrap_or(1);
+                written.expected += i64::from(count);
+                written.expected_hash = written.expected_hash.wrapping_add(answer_hash(record.op, e.answer).wrapping_mul(count.into()));
+            }
         }
-        c.last_sent_ns.store(sent_ns, Relaxed);
         self.log(record);
     }
 
@@ -220,10 +352,10 @@ impl Sender {
     }
 
     /// Sleeps until `wake_ns`, or until a full socket takes more.
-    fn rest(&self, lanes: &[Lane], wake_ns: i64, spin_ns: i64) {
+    fn rest(&self, lanes: &Lanes, wake_ns: i64, spin_ns: i64) {
         let now = self.shared.clock.now_ns();
         let wake_ns = wake_ns.min(now + NAP_NS);
-        let full: Vec<&Arc<Stream>> = lanes.iter().filter(|l| l.full).filter_map(|l| l.stream.as_ref()).collect();
+        let full: Vec<&Arc<Stream>> = lanes.full().filter_map(|lane| lane.stream.as_ref()).collect();
         if full.is_empty() {
             self.shared.clock.sleep_until(wake_ns, spin_ns);
         } else {
@@ -241,7 +373,105 @@ impl Sender {
     }
 }
 
+/// The ways to all publishing connections, which come first among the connections.
+struct Lanes {
+    all: Vec<Lane>,
+    /// Those that were given something, or did not take everything.
+    dirty: Vec<usize>,
+    /// The next to be looked after, and when.
+    next_look: usize,
+    next_look_ns: i64,
+}
+
+impl Lanes {
+    fn new(n: usize) -> Lanes {
+        Lanes { all: (0..n).map(|_| Lane::default()).collect(), dirty: Vec::new(), next_look: 0, next_look_ns: i64::MIN }
+    }
+
+    fn mark(&mut self, i: usize) {
+        if !std::mem::replace(&mut self.all[i].dirty, true) {
+            self.dirty.push(i);
+        }
+    }
+
+    /// Some of them, so that thousands do not make one send late; all in [`LOOK_AFTER_NS`].
+    fn turn(&mut self, now_ns: i64) -> std::ops::Range<usize> {
+        let turns = self.all.len().div_ceil(LOOK_AFTER_AT_ONCE).max(1);
+        let from = self.next_look;
+        let to = (from + LOOK_AFTER_AT_ONCE).min(self.all.len());
+        self.next_look = if to == self.all.len() { 0 } else { to };
+        self.next_look_ns = now_ns + LOOK_AFTER_NS / turns as i64;
+        from..to
+    }
+
+    fn full(&self) -> impl Iterator<Item = &Lane> {
+        self.dirty.iter().map(|&i| &self.all[i]).filter(|lane| lane.full)
+    }
+
+    /// Whether nothing more should be taken from the loader: the only connection takes no more.
+    fn hold_up(&self) -> bool {
+        matches!(self.all.as_slice(), [lane] if lane.stream.is_some() && lane.outbox.unwritten().len() > ONLY_OUTBOX_BYTES_MAX)
+    }
+}
+
+/// What the loader has ready.
+#[derive(Default)]
+struct Ready {
+    batches: VecDeque<FrameBatch>,
+    /// Frames and bytes of the first batch that are gone.
+    next: usize,
+    offset: usize,
+    /// There will be no more.
+    last: bool,
+}
+
+impl Ready {
+    fn refill(&mut self, from: &mpsc::Receiver<FrameBatch>) {
+        while self.batches.len() < 2 && !self.last {
+            match from.try_recv() {
+                Ok(batch) => self.batches.push_back(batch),
+                Err(mpsc::TryRecvError::Empty) => return,
+                Err(mpsc::TryRecvError::Disconnected) => self.last = true,
+            }
+        }
+    }
+
+    fn intended_ns(&self) -> impl Iterator<Item = i64> {
+        let frames = |(i, batch): (usize, &'_ FrameBatch)| if i == 0 { self.next..batch.frames.len() } else { 0..batch.frames.len() };
+        self.batches.iter().enumerate().flat_map(move |(i, batch)| batch.frames[frames((i, batch))].iter().map(|f| f.intended_ns))
+    }
+
+    /// The first frame, its bytes, and a flag if it was not ready in time.
+    fn front(&self) -> Option<(&Frame, &[u8], u16)> {
+        let batch = self.batches.front()?;
+        let frame = &batch.frames[self.next];
+        Some((frame, &batch.bytes[self.offset..frame.end], batch.late(frame)))
+    }
+
+    /// `n` frames of the first batch are gone.
+    fn advance(&mut self, n: usize) {
+        let batch = &self.batches[0];
+        self.next += n;
+        self.offset = batch.frames[self.next - 1].end;
+        if self.next == batch.frames.len() {
+            self.batches.pop_front();
+            (self.next, self.offset) = (0, 0);
+        }
+    }
+}
+
 impl Lane {
+    /// Why a frame handed over now is, or will be, late.
+    fn flags(&self, frame: &Frame, mut flags: u16) -> u16 {
+        if self.stream.is_none() {
+            flags |= Flags::DISCONNECTED;
+        }
+        if self.full || frame.intended_ns <= self.full_until_ns {
+            flags |= Flags::SOCKET_FULL;
+        }
+        flags
+    }
+
     /// The connection has another stream, or none: what was cut off begins again.
     fn take_over(&mut self, connection: &Connection) {
         self.generation = connection.generation();
@@ -254,7 +484,7 @@ impl Lane {
     }
 }
 
-fn record(frame: &mut Frame, bytes: u32, outcome: Outcome, flags: u16) -> SentRecord {
+fn record(frame: &Frame, bytes: u32, outcome: Outcome, flags: u16) -> SentRecord {
     SentRecord {
         op: frame.op,
         action: frame.action,
@@ -265,8 +495,8 @@ fn record(frame: &mut Frame, bytes: u32, outcome: Outcome, flags: u16) -> SentRe
         bytes,
         outcome: outcome as u8,
         flags,
-        bucket: frame.bucket.take(),
-        expected: frame.expected.clone(),
+        bucket: frame.bucket,
+        expected: frame.expected,
     }
 }
 

@@ -40,7 +40,11 @@ pub struct Progress {
     pub draining: bool,
 }
 
+/// Index of no bucket, and of no expected answers.
+pub(crate) const NOTHING: u32 = 0;
+
 /// A record of an op on its way to the log.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct SentRecord {
     pub op: i64,
     pub action: u16,
@@ -51,8 +55,8 @@ pub(crate) struct SentRecord {
     pub bytes: u32,
     pub outcome: u8,
     pub flags: u16,
-    pub bucket: Option<Arc<str>>,
-    pub expected: Expected,
+    pub bucket: u32,
+    pub expected: u32,
 }
 
 /// A record of an answer on its way to the log.
@@ -128,6 +132,10 @@ impl Counters {
 
 /// What the threads of a replay share.
 pub(crate) struct Shared {
+    /// Distinct buckets; records hold indices, because threads that count the owners of one text wait for each other.
+    pub buckets: boxcar::Vec<Arc<str>>,
+    /// Distinct lists of expected answers.
+    pub expected: boxcar::Vec<Expected>,
     pub clock: Clock,
     pub stop: Stop,
     pub connections: Vec<Connection>,

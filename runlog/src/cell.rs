@@ -1,13 +1,12 @@
 //! The types a log column may have, and how each becomes an Arrow array.
 
+use crate::expected::Expected;
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int64Array, Int64Builder, ListArray, StringArray, StringBuilder, StructArray,
-    UInt8Array, UInt8Builder, UInt16Array, UInt16Builder, UInt32Array, UInt32Builder, UInt64Array, UInt64Builder,
+    Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Float64Builder, Int32Array, Int64Array, Int64Builder, StringArray,
+    StringBuilder, UInt8Array, UInt8Builder, UInt16Array, UInt16Builder, UInt32Array, UInt32Builder, UInt64Array, UInt64Builder,
 };
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
-use schedule::Expect;
-use schedule::format::expect_fields;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 use std::sync::Arc;
 
 /// A value that can stand in a log column.
@@ -15,7 +14,7 @@ pub trait Cell: Sized {
     /// Collects values.
     type Builder: Default + Send;
     /// The finished column.
-    type Array: Array + Clone + 'static;
+    type Array;
     /// Whether the column may hold nulls.
     const NULLABLE: bool = false;
     /// Its Arrow type.
@@ -74,92 +73,69 @@ impl Cell for Option<i64> {
     }
 }
 
-impl Cell for Arc<str> {
-    type Builder = StringBuilder;
-    type Array = StringArray;
-    fn data_type() -> DataType {
-        DataType::Utf8
-    }
-    fn append(self, builder: &mut StringBuilder) {
-        builder.append_value(&*self);
-    }
-    fn finish(builder: &mut StringBuilder) -> ArrayRef {
-        Arc::new(builder.finish())
-    }
-    fn column(array: &ArrayRef) -> Option<StringArray> {
-        array.as_string_opt::<i32>().cloned()
-    }
-    fn get(array: &StringArray, i: usize) -> Self {
-        array.value(i).into()
-    }
-}
+/// A column of texts as a dictionary: few distinct values, and a key for each row.
+#[derive(Debug, Clone)]
+pub struct Text(DictionaryArray<Int32Type>);
 
-impl Cell for Option<Arc<str>> {
-    type Builder = StringBuilder;
-    type Array = StringArray;
-    const NULLABLE: bool = true;
-    fn data_type() -> DataType {
-        DataType::Utf8
-    }
-    fn append(self, builder: &mut StringBuilder) {
-        builder.append_option(self);
-    }
-    fn finish(builder: &mut StringBuilder) -> ArrayRef {
-        Arc::new(builder.finish())
-    }
-    fn column(array: &ArrayRef) -> Option<StringArray> {
-        <Arc<str> as Cell>::column(array)
-    }
-    fn get(array: &StringArray, i: usize) -> Self {
-        array.is_valid(i).then(|| array.value(i).into())
-    }
-}
-
-/// The answers an op should cause; shared, because most ops of an action expect the same.
-pub type Expected = Arc<[Expect]>;
-
-/// Builder of the `expected` column.
-#[derive(Default)]
-pub struct ExpectedBuilder {
-    ends: Vec<i32>,
-    answer: UInt8Builder,
-    count: UInt32Builder,
-}
-
-impl Cell for Expected {
-    type Builder = ExpectedBuilder;
-    type Array = ListArray;
-    fn data_type() -> DataType {
-        DataType::List(Arc::new(Field::new("item", DataType::Struct(expect_fields()), false)))
-    }
-    fn append(self, builder: &mut ExpectedBuilder) {
-        for e in self.iter() {
-            builder.answer.append_value(e.answer);
-            builder.count.append_option(e.count);
+impl Text {
+    fn of(array: &ArrayRef) -> Option<Text> {
+        match array.data_type() {
+            DataType::Dictionary(..) => {
+                array.as_dictionary_opt::<Int32Type>().filter(|d| d.values().as_string_opt::<i32>().is_some()).cloned()
+            }
+            DataType::Utf8 if array.null_count() == array.len() => {
+                let keys = Int32Array::new_null(array.len());
+                Some(DictionaryArray::new(keys, Arc::new(StringArray::new_null(0))))
+            }
+            DataType::Utf8 => cast(array, &Text::data_type()).ok()?.as_dictionary_opt::<Int32Type>().cloned(),
+            _ => None,
         }
-        builder.ends.push(builder.ends.last().copied().unwrap_or(0) + self.len() as i32);
+        .map(Text)
     }
-    fn finish(builder: &mut ExpectedBuilder) -> ArrayRef {
-        let mut offsets = vec![0];
-        offsets.append(&mut builder.ends);
-        let items = StructArray::new(expect_fields(), vec![Arc::new(builder.answer.finish()), Arc::new(builder.count.finish())], None);
-        let field = Arc::new(Field::new("item", DataType::Struct(expect_fields()), false));
-        Arc::new(ListArray::new(field, OffsetBuffer::new(offsets.into()), Arc::new(items), None))
+
+    /// How a text column is asked for.
+    pub(crate) fn data_type() -> DataType {
+        DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into())
     }
-    fn column(array: &ArrayRef) -> Option<ListArray> {
-        let list = array.as_list_opt::<i32>()?;
-        let items = list.values().as_struct_opt()?;
-        let shaped = items.column_by_name("answer").is_some_and(|a| a.as_primitive_opt::<UInt8Type>().is_some())
-            && items.column_by_name("count").is_some_and(|c| c.as_primitive_opt::<UInt32Type>().is_some());
-        shaped.then(|| list.clone())
+
+    /// The distinct values; keys point into it. Some may be there twice.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.0.values().as_string::<i32>().iter().map(Option::unwrap_or_default)
     }
-    fn get(array: &ListArray, i: usize) -> Self {
-        let items = array.values().as_struct();
-        let answer = items.column_by_name("answer").expect("the shape was checked").as_primitive::<UInt8Type>();
-        let count = items.column_by_name("count").expect("the shape was checked").as_primitive::<UInt32Type>();
-        let offsets = array.value_offsets();
-        (offsets[i] as usize..offsets[i + 1] as usize)
-            .map(|i| Expect { answer: answer.value(i), count: count.is_valid(i).then(|| count.value(i)) })
-            .collect()
+
+    /// Which of the values row `i` has; `None` if it is null.
+    pub fn key(&self, i: usize) -> Option<usize> {
+        self.0.key(i)
     }
+
+    /// The text of row `i`.
+    pub fn get(&self, i: usize) -> Option<&str> {
+        self.0.key(i).map(|key| self.0.values().as_string::<i32>().value(key))
+    }
+
+    /// Whether every row is null.
+    pub fn is_empty(&self) -> bool {
+        self.0.null_count() == self.0.len()
+    }
+}
+
+macro_rules! text {
+    ($($value:ty, $nullable:literal, |$cell:ident| $text:expr, |$read:ident| $from:expr;)*) => {$(
+        impl Cell for $value {
+            type Builder = StringBuilder;
+            type Array = Text;
+            const NULLABLE: bool = $nullable;
+            fn data_type() -> DataType { DataType::Utf8 }
+            fn append(self, builder: &mut StringBuilder) { let $cell = &self; builder.append_option($text); }
+            fn finish(builder: &mut StringBuilder) -> ArrayRef { Arc::new(builder.finish()) }
+            fn column(array: &ArrayRef) -> Option<Text> { Text::of(array) }
+            fn get(array: &Text, i: usize) -> $value { let $read = array.get(i); $from }
+        }
+    )*};
+}
+
+text! {
+    Arc<str>, false, |cell| Some(&**cell), |text| text.unwrap_or_default().into();
+    Option<Arc<str>>, true, |cell| cell.as_deref(), |text| text.map(Into::into);
+    Expected, false, |cell| Some(cell.text()), |text| text.and_then(Expected::parse).unwrap_or_else(|| [].into());
 }

@@ -37,16 +37,19 @@
 #![forbid(unsafe_code)]
 
 mod cell;
+mod expected;
 mod manifest;
 mod reader;
 mod table;
 mod writer;
 
-pub use cell::{Cell, Expected};
+pub use cell::{Cell, Text};
+pub use expected::Expected;
 pub use manifest::{ConnectionInfo, Granted, HostInfo, MANIFEST, Manifest, RUN_FORMAT, Role, State};
 pub use reader::{Chunk, chunks};
 pub use table::{Broadcast, Event, EventKind, Flags, Metric, Outcome, Reply, Sent, Status, Table};
 pub use table::{BroadcastColumns, EventColumns, MetricColumns, ReplyColumns, SentColumns};
+pub use table::{JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};
 pub use writer::{LogWriter, ROW_GROUP_ROWS, Sealer};
 
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! The logs, each defined once: row type, column names, types, units.
 
-use crate::cell::{Cell, Expected};
+use crate::cell::Cell;
+use crate::expected::Expected;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ macro_rules! table {
         pub struct $row { $($(#[$field_doc])* pub $field: $type,)* }
 
         #[doc = concat!("Columns of a batch of [`", stringify!($row), "`].")]
+        #[derive(Clone)]
         pub struct $columns { $($(#[$field_doc])* pub $field: <$type as Cell>::Array,)* }
 
         #[doc(hidden)]
@@ -174,6 +176,66 @@ table! {
     }
 }
 
+// Tables of fewer columns read just those of the same log.
+
+table! {
+    /// What a join reads of [`Sent`].
+    JoinSent, JoinSentColumns, JoinSentBuilder, "sends", has_op: true {
+        /// As in [`Sent`].
+        op: i64,
+        /// As in [`Sent`].
+        action: u16,
+        /// As in [`Sent`].
+        bucket: Option<Arc<str>>,
+        /// As in [`Sent`].
+        connection: u16,
+        /// As in [`Sent`].
+        intended_ns: i64,
+        /// As in [`Sent`].
+        sent_ns: Option<i64>,
+        /// As in [`Sent`].
+        outcome: u8,
+        /// As in [`Sent`].
+        flags: u16,
+        /// As in [`Sent`].
+        expected: Expected,
+    }
+}
+
+table! {
+    /// What a join reads of [`Reply`].
+    JoinReply, JoinReplyColumns, JoinReplyBuilder, "replies", has_op: true {
+        /// As in [`Reply`].
+        op: i64,
+        /// As in [`Reply`].
+        answer: u8,
+        /// As in [`Reply`].
+        received_ns: i64,
+        /// As in [`Reply`].
+        status: u8,
+        /// As in [`Reply`].
+        code: Option<Arc<str>>,
+    }
+}
+
+table! {
+    /// What a join reads of [`Broadcast`].
+    JoinBroadcast, JoinBroadcastColumns, JoinBroadcastBuilder, "broadcasts", has_op: true {
+        /// As in [`Broadcast`].
+        op: i64,
+        /// As in [`Broadcast`].
+        answer: u8,
+        /// As in [`Broadcast`].
+        received_ns: i64,
+        /// As in [`Broadcast`].
+        status: u8,
+        /// As in [`Broadcast`].
+        code: Option<Arc<str>>,
+        /// As in [`Broadcast`].
+        recipient: u64,
+    }
+}
+
 /// What became of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -182,7 +244,7 @@ pub enum Outcome {
     Sent = 0,
     /// The run ended before it was due.
     Cancelled = 1,
-    /// The connection was down and the policy is to skip.
+    /// The connection was down, and either the policy is to skip, or it did not come back.
     Disconnected = 2,
     /// The outbox of its connection was full.
     Overflow = 3,

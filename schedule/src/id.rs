@@ -186,18 +186,29 @@ fn write_half(mut half: u64, out: &mut [u8]) {
     }
 }
 
-fn read_half(text: &[u8]) -> Option<u64> {
-    let mut half: u64 = 0;
-    for &byte in text {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'A'..=b'Z' => byte - b'A' + 10,
-            b'a'..=b'z' => byte - b'a' + 36,
-            _ => return None,
-        };
-        half = half * 62 + u64::from(digit);
+/// Of each byte its place in an alphabet, or [`NO_DIGIT`]: random characters would make a branch for each class guess wrong.
+const fn digits(alphabet: &[u8], base: usize) -> [u8; 256] {
+    let (mut table, mut i) = ([NO_DIGIT; 256], 0);
+    while i < alphabet.len() {
+        table[alphabet[i] as usize] = (i % base) as u8;
+        i += 1;
     }
-    (half <= HALF_MASK).then_some(half)
+    table
+}
+
+const NO_DIGIT: u8 = 0x80;
+const BASE62_DIGITS: [u8; 256] = digits(BASE62, 62);
+/// Either case: others may rewrite what we wrote in lower case.
+const HEX_DIGITS: [u8; 256] = digits(b"0123456789abcdef0123456789ABCDEF", 16);
+
+fn read_half(text: &[u8]) -> Option<u64> {
+    let (mut half, mut seen) = (0u64, 0);
+    for &byte in text {
+        let digit = BASE62_DIGITS[usize::from(byte)];
+        seen |= digit;
+        half = half.wrapping_mul(62).wrapping_add(u64::from(digit));
+    }
+    (seen & NO_DIGIT == 0 && half <= HALF_MASK).then_some(half)
 }
 
 /// Positions of the 32 hex digits in a hyphenated UUID.
@@ -218,7 +229,13 @@ fn read_hex_hyphenated(text: &[u8]) -> Option<u128> {
     if text.len() != 36 || [8, 13, 18, 23].iter().any(|&h| text[h] != b'-') {
         return None;
     }
-    digit_positions().try_fold(0, |bits: u128, at| Some(bits << 4 | u128::from((text[at] as char).to_digit(16)?)))
+    let (mut bits, mut seen) = (0u128, 0);
+    for at in digit_positions() {
+        let digit = HEX_DIGITS[usize::from(text[at])];
+        seen |= digit;
+        bits = bits << 4 | u128::from(digit);
+    }
+    (seen & NO_DIGIT == 0).then_some(bits)
 }
 
 #[cfg(test)]

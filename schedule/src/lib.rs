@@ -19,6 +19,7 @@
 pub mod format;
 pub mod units;
 
+mod contain;
 mod error;
 mod id;
 mod meta;
@@ -27,10 +28,11 @@ mod reader;
 mod tempo;
 mod writer;
 
+pub use contain::contain;
 pub use error::Error;
 pub use id::{Id, IdKey, key_of};
 pub use meta::{Action, AnswerKind, AnswerRule, FORMAT, Format, Meta, Whose};
 pub use operation::{Bind, Convert, Expect, Gate, Operation, Part, Slot, SlotKind};
 pub use reader::{Batch, LogicalHash, Reader, Row};
 pub use tempo::Tempo;
-pub use writer::{Totals, Writer};
+pub use writer::{Totals, Writer, writer_properties};

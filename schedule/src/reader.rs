@@ -1,11 +1,12 @@
 use crate::format::{self, BATCH_ROWS, META_KEY};
-use crate::{Bind, Convert, Error, Expect, FORMAT, Format, Gate, Meta, Operation, Part, Slot, SlotKind};
+use crate::{Bind, Convert, Error, Expect, FORMAT, Format, Gate, Meta, Operation, Part, Slot, SlotKind, contain};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray, UInt16Array, UInt32Array,
-    new_null_array,
+    Array, ArrayRef, AsArray, BinaryArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray, UInt8Array, UInt16Array,
+    UInt32Array, new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Int64Type, UInt8Type, UInt16Type, UInt32Type};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -53,17 +54,34 @@ impl Reader {
     /// # Errors
     /// As [`Reader::open`]; the iterator also yields [`Error::BadRow`].
     pub fn batches(&self) -> Result<impl Iterator<Item = Result<Batch, Error>> + Send + use<>, Error> {
-        let reader = parquet(&self.path)?
-            .with_batch_size(BATCH_ROWS)
-            .build()
-            .map_err(|e| Error::NotParquet { path: self.path.clone(), detail: e.to_string() })?;
+        let builder = parquet(&self.path)?;
+        let bad = |detail: String| Error::NotParquet { path: self.path.clone(), detail };
+        let build = || {
+            let filled = filled(&builder);
+            builder.with_projection(filled).with_batch_size(BATCH_ROWS).build()
+        };
+        let reader = contain(build).map_err(bad)?.map_err(|e| bad(e.to_string()))?;
         Ok(Batches { path: self.path.clone(), meta: self.meta.clone(), reader, next_op: 0, last_at_ns: 0 })
     }
 }
 
 fn parquet(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, Error> {
     let file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| Error::NotParquet { path: path.to_owned(), detail: e.to_string() })
+    let bad = |detail: String| Error::NotParquet { path: path.to_owned(), detail };
+    contain(|| ParquetRecordBatchReaderBuilder::try_new(file)).map_err(bad)?.map_err(|e| bad(e.to_string()))
+}
+
+/// The columns that hold anything: decoding the others would only make nulls and empty lists, which absent columns are too.
+fn filled(builder: &ParquetRecordBatchReaderBuilder<File>) -> ProjectionMask {
+    let schema = builder.parquet_schema();
+    let has_value = |leaf: usize| {
+        builder.metadata().row_groups().iter().any(|group| {
+            let column = group.column(leaf);
+            column.statistics().and_then(|s| s.null_count_opt()) != Some(column.num_values() as u64)
+        })
+    };
+    let roots = (0..schema.num_columns()).filter(|&leaf| has_value(leaf)).map(|leaf| schema.get_column_root_idx(leaf));
+    ProjectionMask::roots(schema, roots)
 }
 
 struct Batches {
@@ -78,9 +96,12 @@ impl Iterator for Batches {
     type Item = Result<Batch, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let record = match self.reader.next()? {
-            Ok(record) => record,
-            Err(e) => return Some(Err(Error::NotParquet { path: self.path.clone(), detail: e.to_string() })),
+        let reader = &mut self.reader;
+        let record = match contain(|| reader.next()) {
+            Ok(None) => return None,
+            Ok(Some(Ok(record))) => record,
+            Ok(Some(Err(e))) => return Some(Err(Error::NotParquet { path: self.path.clone(), detail: e.to_string() })),
+            Err(detail) => return Some(Err(Error::NotParquet { path: self.path.clone(), detail })),
         };
         Some(Batch::from_record(&record).map_err(|detail| Error::NotSchedule { path: self.path.clone(), detail }).and_then(|batch| {
             self.check(&batch)?;
@@ -92,27 +113,33 @@ impl Iterator for Batches {
 impl Batches {
     /// The rules of the format that the types do not state.
     fn check(&mut self, batch: &Batch) -> Result<(), Error> {
-        for row in batch.rows() {
-            if let Some(what) = self.broken_rule(&row) {
-                return Err(Error::BadRow { path: self.path.clone(), row: self.next_op, what });
+        let (first_op, meta) = (self.next_op, &self.meta);
+        let at = |i: usize| if i == 0 { self.last_at_ns } else { batch.at_ns.value(i - 1) };
+        // Numbers a column at a time; lists and structs only of the rows that have any.
+        let number = (0..batch.len()).find_map(|i| match () {
+            () if batch.op.value(i) != first_op + i as i64 => Some((i, format!("column op says {}", batch.op.value(i)))),
+            () if batch.at_ns.value(i) < at(i) => Some((i, "at_ns goes backwards".into())),
+            () if usize::from(batch.action.value(i)) >= meta.actions.len() => {
+                Some((i, format!("action {} is not in the action table", batch.action.value(i))))
             }
-            self.next_op += 1;
-            self.last_at_ns = row.at_ns;
+            () => None,
+        });
+        let plain = batch.slots.rows.values().is_empty() && batch.gate.null_count() == batch.len() && batch.binds.values().is_empty();
+        let answers = meta.answers.len();
+        let unknown = batch.expect.answer.values().iter().any(|&a| usize::from(a) >= answers);
+        let rows = if plain && !unknown { 0 } else { number.as_ref().map_or(batch.len(), |(i, _)| *i) };
+        let nested = (0..rows).find_map(|i| self.broken_rule(&batch.row(i), first_op + i as i64).map(|what| (i, what)));
+        if let Some((i, what)) = nested.or(number) {
+            return Err(Error::BadRow { path: self.path.clone(), row: first_op + i as i64, what });
         }
+        self.next_op += batch.len() as i64;
+        self.last_at_ns = at(batch.len());
         Ok(())
     }
 
-    fn broken_rule(&self, row: &Row<'_>) -> Option<String> {
-        let (op, meta) = (self.next_op, &self.meta);
-        if row.op != op {
-            return Some(format!("column op says {}", row.op));
-        }
-        if row.at_ns < self.last_at_ns {
-            return Some("at_ns goes backwards".into());
-        }
-        if usize::from(row.action) >= meta.actions.len() {
-            return Some(format!("action {} is not in the action table", row.action));
-        }
+    /// Those of lists and structs.
+    fn broken_rule(&self, row: &Row<'_>, op: i64) -> Option<String> {
+        let meta = &self.meta;
         if let Some(e) = row.expect().find(|e| usize::from(e.answer) >= meta.answers.len()) {
             return Some(format!("expected answer {} is not in the answer table", e.answer));
         }
@@ -138,16 +165,79 @@ pub struct Batch {
     session: UInt32Array,
     action: UInt16Array,
     target: StringArray,
-    headers: ListArray,
+    headers: Headers,
     payload: BinaryArray,
-    slots: ListArray,
+    slots: Slots,
     gate: StructArray,
     binds: ListArray,
     opens: UInt32Array,
-    expect: ListArray,
+    expect: Expects,
     key: Int64Array,
     bucket: StringArray,
     audience: UInt32Array,
+}
+
+struct Headers {
+    rows: ListArray,
+    name: StringArray,
+    value: StringArray,
+}
+
+impl Headers {
+    fn of(rows: ListArray) -> Headers {
+        let items = rows.values().as_struct();
+        Headers { name: field(items, "name").as_string().clone(), value: field(items, "value").as_string().clone(), rows }
+    }
+}
+
+struct Slots {
+    rows: ListArray,
+    part: UInt8Array,
+    offset: UInt32Array,
+    width: UInt8Array,
+    kind: UInt8Array,
+    op: Int64Array,
+    ordinal: UInt8Array,
+}
+
+impl Slots {
+    fn of(rows: ListArray) -> Slots {
+        let items = rows.values().as_struct();
+        let u8s = |name| field(items, name).as_primitive::<UInt8Type>().clone();
+        Slots {
+            part: u8s("part"),
+            offset: field(items, "offset").as_primitive().clone(),
+            width: u8s("width"),
+            kind: u8s("kind"),
+            op: field(items, "op").as_primitive().clone(),
+            ordinal: u8s("ordinal"),
+            rows,
+        }
+    }
+
+    fn get(&self, i: usize) -> Option<Slot> {
+        Some(Slot {
+            part: Part::from_code(self.part.value(i)),
+            offset: self.offset.value(i),
+            width: self.width.value(i),
+            kind: SlotKind::from_code(self.kind.value(i))?,
+            op: self.op.value(i),
+            ordinal: self.ordinal.value(i),
+        })
+    }
+}
+
+struct Expects {
+    rows: ListArray,
+    answer: UInt8Array,
+    count: UInt32Array,
+}
+
+impl Expects {
+    fn of(rows: ListArray) -> Expects {
+        let items = rows.values().as_struct();
+        Expects { answer: field(items, "answer").as_primitive().clone(), count: field(items, "count").as_primitive().clone(), rows }
+    }
 }
 
 /// A column by name; an absent one that may be absent is null (or, for lists, empty).
@@ -189,13 +279,13 @@ impl Batch {
             session: column(record, "session")?.as_primitive::<UInt32Type>().clone(),
             action: column(record, "action")?.as_primitive::<UInt16Type>().clone(),
             target: column(record, "target")?.as_string::<i32>().clone(),
-            headers: column(record, "headers")?.as_list::<i32>().clone(),
+            headers: Headers::of(column(record, "headers")?.as_list::<i32>().clone()),
             payload: column(record, "payload")?.as_binary::<i32>().clone(),
-            slots: column(record, "slots")?.as_list::<i32>().clone(),
+            slots: Slots::of(column(record, "slots")?.as_list::<i32>().clone()),
             gate: column(record, "gate")?.as_struct().clone(),
             binds: column(record, "binds")?.as_list::<i32>().clone(),
             opens: column(record, "opens")?.as_primitive::<UInt32Type>().clone(),
-            expect: column(record, "expect")?.as_list::<i32>().clone(),
+            expect: Expects::of(column(record, "expect")?.as_list::<i32>().clone()),
             key: column(record, "key")?.as_primitive::<Int64Type>().clone(),
             bucket: column(record, "bucket")?.as_string::<i32>().clone(),
             audience: column(record, "audience")?.as_primitive::<UInt32Type>().clone(),
@@ -269,31 +359,15 @@ fn field<'a>(items: &'a StructArray, name: &str) -> &'a ArrayRef {
 
 impl<'a> Row<'a> {
     /// Header names and values.
-    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> + use<'a> {
-        let list = &self.batch.headers;
-        let items = list.values().as_struct();
-        let (names, values) = (field(items, "name").as_string::<i32>(), field(items, "value").as_string::<i32>());
-        list_range(list, self.index).map(move |i| (names.value(i), values.value(i)))
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
+        let headers = &self.batch.headers;
+        list_range(&headers.rows, self.index).map(|i| (headers.name.value(i), headers.value.value(i)))
     }
 
     /// The slots; `None` for a kind that this version does not know (the reader refuses such a file).
     pub fn slots(&self) -> impl ExactSizeIterator<Item = Option<Slot>> + use<'a> {
-        let list = &self.batch.slots;
-        let items = list.values().as_struct();
-        let u8s = |name| field(items, name).as_primitive::<UInt8Type>();
-        let (part, width, kind, ordinal) = (u8s("part"), u8s("width"), u8s("kind"), u8s("ordinal"));
-        let offset = field(items, "offset").as_primitive::<UInt32Type>();
-        let op = field(items, "op").as_primitive::<Int64Type>();
-        list_range(list, self.index).map(move |i| {
-            Some(Slot {
-                part: Part::from_code(part.value(i)),
-                offset: offset.value(i),
-                width: width.value(i),
-                kind: SlotKind::from_code(kind.value(i))?,
-                op: op.value(i),
-                ordinal: ordinal.value(i),
-            })
-        })
+        let slots = &self.batch.slots;
+        list_range(&slots.rows, self.index).map(|i| slots.get(i))
     }
 
     /// The gate, if the op is held.
@@ -322,10 +396,9 @@ impl<'a> Row<'a> {
 
     /// Answers that should come.
     pub fn expect(&self) -> impl ExactSizeIterator<Item = Expect> + use<'a> {
-        let list = &self.batch.expect;
-        let items = list.values().as_struct();
-        let (answer, count) = (field(items, "answer").as_primitive::<UInt8Type>(), field(items, "count").as_primitive::<UInt32Type>());
-        list_range(list, self.index).map(move |i| Expect { answer: answer.value(i), count: count.is_valid(i).then(|| count.value(i)) })
+        let expects = &self.batch.expect;
+        let count = |i| expects.count.is_valid(i).then(|| expects.count.value(i));
+        list_range(&expects.rows, self.index).map(move |i| Expect { answer: expects.answer.value(i), count: count(i) })
     }
 
     fn part_len(&self, part: Part) -> Option<usize> {

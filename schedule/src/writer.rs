@@ -49,7 +49,7 @@ impl Writer {
         name.push(".part");
         let part = path.with_file_name(name);
         let file = File::create(&part).map_err(|source| Error::Write { path: path.to_owned(), source })?;
-        let options = ArrowWriterOptions::new().with_properties(properties()).with_skip_arrow_metadata(true);
+        let options = ArrowWriterOptions::new().with_properties(writer_properties()).with_skip_arrow_metadata(true);
         let parquet = ArrowWriter::try_new_with_options(BufWriter::new(file), format::schema(), options).map_err(encode(path))?;
         Ok(Writer {
             path: path.to_owned(),
@@ -123,7 +123,8 @@ fn encode(path: &Path) -> impl Fn(parquet::errors::ParquetError) -> Error + '_ {
     move |e| Error::Encode { path: path.to_owned(), detail: e.to_string() }
 }
 
-fn properties() -> WriterProperties {
+/// How a schedule file is encoded.
+pub fn writer_properties() -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_dictionary_enabled(false)
         .set_encoding(Encoding::PLAIN)
@@ -137,18 +138,22 @@ fn properties() -> WriterProperties {
     }
     numbers.extend(format::gate_fields().iter().map(|f| format!("gate.{}", f.name())));
     numbers.extend(["slot", "op", "answer", "convert"].iter().map(|f| format!("binds.list.item.{f}")));
+    // Statistics tell a reader which columns hold nothing but nulls.
     for column in numbers {
         let path = ColumnPath::new(column.split('.').map(str::to_owned).collect());
-        properties = properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
-    }
-    for column in ["op", "at_ns"] {
-        properties = properties.set_column_statistics_enabled(column.into(), EnabledStatistics::Chunk);
+        properties = properties
+            .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED)
+            .set_column_statistics_enabled(path, EnabledStatistics::Chunk);
     }
     let text = ["target", "payload", "bucket", "headers.list.item.name", "headers.list.item.value", "binds.list.item.pointer"];
     for column in text {
         let path = ColumnPath::new(column.split('.').map(str::to_owned).collect());
         let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level"));
-        properties = properties.set_column_compression(path.clone(), zstd).set_column_dictionary_enabled(path, column != "payload");
+        let statistics = if matches!(column, "target" | "payload") { EnabledStatistics::None } else { EnabledStatistics::Chunk };
+        properties = properties
+            .set_column_compression(path.clone(), zstd)
+            .set_column_dictionary_enabled(path.clone(), column != "payload")
+            .set_column_statistics_enabled(path, statistics);
     }
     properties.build()
 }

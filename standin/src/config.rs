@@ -104,6 +104,8 @@ pub enum ServiceTime {
     Exponential(Duration),
     /// `lognormal:2ms:0.5`: with this median and sigma.
     Lognormal(Duration, f64),
+    /// `bimodal:2ms:200ms:10%`: mostly the first, and the second with this share.
+    Bimodal(Duration, Duration, f64),
 }
 
 impl FromStr for ServiceTime {
@@ -117,8 +119,13 @@ impl FromStr for ServiceTime {
                 let sigma = sigma.parse().map_err(|_| format!("`{sigma}` is not a sigma"))?;
                 Ok(ServiceTime::Lognormal(time(median)?, sigma))
             }
+            ["bimodal", fast, slow, share] => {
+                let percent: Option<f64> = share.strip_suffix('%').and_then(|p| p.parse().ok()).filter(|p| (0.0..=100.0).contains(p));
+                let percent = percent.ok_or_else(|| format!("`{share}` is not a share; write 10%"))?;
+                Ok(ServiceTime::Bimodal(time(fast)?, time(slow)?, percent / 100.0))
+            }
             [constant] => Ok(ServiceTime::Constant(time(constant)?)),
-            _ => Err(format!("`{text}` is not a service time; write 2ms, exp:2ms or lognormal:2ms:0.5")),
+            _ => Err(format!("`{text}` is not a service time; write 2ms, exp:2ms, lognormal:2ms:0.5 or bimodal:2ms:200ms:10%")),
         }
     }
 }
@@ -131,6 +138,13 @@ impl ServiceTime {
             ServiceTime::None => Duration::ZERO,
             ServiceTime::Constant(time) => time,
             ServiceTime::Exponential(mean) => mean.mul_f64(-libm::log(unit("u"))),
+            ServiceTime::Bimodal(fast, slow, share) => {
+                if unit("u") <= share {
+                    slow
+                } else {
+                    fast
+                }
+            }
             ServiceTime::Lognormal(median, sigma) => {
                 // Box-Muller.
                 let normal = libm::sqrt(-2.0 * libm::log(unit("u"))) * libm::cos(2.0 * std::f64::consts::PI * unit("v"));

@@ -5,9 +5,11 @@
 
 mod echo;
 mod mongod;
+mod proxy;
 
 pub use echo::{Echo, echo_workload};
 pub use mongod::Mongod;
+pub use proxy::Proxy;
 pub use standin::server::NatsServer;
 
 use analyze::{Line, Question, Summary};

@@ -170,7 +170,7 @@ fn ops_due_while_the_server_is_away_are_held_and_sent_once() {
     let kinds: Vec<String> = events
         .iter()
         .flat_map(|c| c.read::<runlog::Event>().unwrap())
-        .flat_map(|c| c.kind.iter().flatten().map(str::to_owned).collect::<Vec<_>>())
+        .flat_map(|c| c.kind.values().map(str::to_owned).collect::<Vec<_>>())
         .collect();
     assert!(kinds.iter().any(|k| k == EventKind::Lost.name()) && kinds.iter().any(|k| k == EventKind::Up.name()));
 }

@@ -61,7 +61,7 @@ fn laps_repeat_the_schedule_with_fresh_ids() {
     let services = world.standin(&meta, Config::default());
     let mut options = world.options(&path, "laps");
     options.loops = Some(3);
-    options.connections = 3;
+    options.connections = replay::Connections::Shared(3);
     let (_, summary) = world.run(&options);
     options.run_dir = world.path("duration");
     (options.loops, options.duration_ns) = (None, Some(3 * SEC / 2));

@@ -11,6 +11,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Whether bytes go as they are; TLS keeps some of its own.
+    pub fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
     /// Writes some of `bytes` and returns how many were taken.
     ///
     /// # Errors

@@ -2,7 +2,7 @@ use super::{nats, seed};
 use crate::args::{OnDisconnectArg, Replay};
 use crate::failure::{Exit, Result, could_not_run, usage};
 use crate::output;
-use replay::{OnDisconnect, Options, Plan, Progress, Stop, TempoChoice};
+use replay::{Connections, OnDisconnect, Options, Plan, Progress, Stop, TempoChoice};
 use schedule::Tempo;
 use schedule::units::{show_bytes, show_count, show_ns, show_rate};
 use std::path::PathBuf;
@@ -38,7 +38,8 @@ pub fn run(args: &Replay) -> Result<Exit> {
         tempo,
         loops: args.loops,
         duration_ns: args.duration,
-        connections: args.connections,
+        connections: if args.direct { Connections::Direct } else { Connections::Shared(args.connections) },
+        write_spacing_ns: args.write_spacing,
         on_disconnect: match args.on_disconnect {
             OnDisconnectArg::Hold => OnDisconnect::Hold,
             OnDisconnectArg::Skip => OnDisconnect::Skip,
