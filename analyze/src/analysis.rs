@@ -1,6 +1,7 @@
 use crate::Error;
 use crate::backlog::backlog;
 use crate::count::Count;
+use crate::gated::{Gated, gated};
 use crate::input::Input;
 use crate::samples::{Percentile, Samples};
 use crate::slo::{Line, Metric};
@@ -52,6 +53,7 @@ pub(crate) struct Findings {
     pub windows: Vec<ClosedWindow>,
     pub names: BTreeMap<SeriesKey, String>,
     pub lines: Vec<Line>,
+    pub gated: BTreeMap<u16, Gated>,
     pub spool: Spool,
 }
 
@@ -93,7 +95,8 @@ pub fn analyze_with(dir: &Path, question: &Question, progress: &mut dyn FnMut(u6
             by_bucket.insert(((action, answer, Copy::Each), name.clone()), cell);
         }
     }
-    let mut findings = Findings { input, counts, series, buckets: by_bucket, lateness, windows, names, lines, spool };
+    let gated = if counts.gated > 0 { gated(&input, question.warmup_ns)? } else { BTreeMap::new() };
+    let mut findings = Findings { input, counts, series, buckets: by_bucket, lateness, windows, names, lines, gated, spool };
     Ok(summarise(&mut findings, question.warmup_ns, window_ns))
 }
 
@@ -146,8 +149,19 @@ fn default_window_ns(input: &Input) -> i64 {
 }
 
 fn summarise(f: &mut Findings, warmup_ns: i64, window_ns: i64) -> Summary {
-    let (names, spool) = (&f.names, &f.spool);
-    let series: Vec<Series> = f.series.par_iter_mut().map(|(key, cell)| series_of(&names[key], cell, spool)).collect();
+    let (names, spool, gated) = (&f.names, &f.spool, &mut f.gated);
+    let mut series: Vec<Series> = f.series.par_iter_mut().map(|(key, cell)| series_of(&names[key], cell, spool)).collect();
+    for (series, key) in series.iter_mut().zip(f.series.keys()) {
+        series.closed_loop = gated.contains_key(&key.0);
+    }
+    let actions = &f.input.manifest.schedule.actions;
+    let gates = gated.iter_mut().map(|(action, gated)| summary::Gates {
+        action: actions[usize::from(*action)].name.clone(),
+        ops: gated.ops,
+        released: gated.released,
+        slip: percentiles(&mut gated.slip, 0, 0, spool),
+    });
+    let gates = gates.collect();
     let bucket = |((key, bucket), cell): (&(SeriesKey, Arc<str>), &mut Cell)| Bucket {
         bucket: bucket.to_string(),
         series: series_of(&names[key], cell, spool),
@@ -176,13 +190,14 @@ fn summarise(f: &mut Findings, warmup_ns: i64, window_ns: i64) -> Summary {
     let evidence = evidence(f);
     let run = run_info(f, warmup_ns, window_ns);
     let verdict = verdict::decide(f, &rate, &backlog, &evidence);
-    Summary { format: summary::SUMMARY_FORMAT, run, verdict, series, lateness, rate, backlog, windows, buckets, evidence }
+    Summary { format: summary::SUMMARY_FORMAT, run, verdict, series, gates, lateness, rate, backlog, windows, buckets, evidence }
 }
 
 fn series_of(name: &str, cell: &mut Cell, spool: &Spool) -> Series {
     let (missing, over) = (cell.missing, cell.missing_over_ns);
     Series {
         name: name.to_owned(),
+        closed_loop: false,
         count: cell.response.count(),
         ok: cell.ok,
         missing,

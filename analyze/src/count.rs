@@ -157,7 +157,7 @@ impl<'a> Count<'a> {
         let cells = self.copies.iter_mut().flatten().chain(self.buckets.values_mut().flatten());
         let samples = cells.flat_map(|cell| [&mut cell.response, &mut cell.service]).chain([&mut self.lateness]);
         samples.collect::<Vec<_>>().into_par_iter().for_each(|samples| samples.settle(spool));
-        let done_ns = self.counts.last_intended_ns;
+        let done_ns = self.counts.passed_ns;
         let done = |(length, window): (i64, i64)| last || window.saturating_add(1).saturating_mul(length) <= done_ns;
         self.close(done);
     }

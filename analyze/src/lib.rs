@@ -15,6 +15,7 @@ mod analysis;
 mod backlog;
 mod buckets;
 mod count;
+mod gated;
 mod input;
 pub mod render;
 mod samples;

@@ -15,6 +15,9 @@ pub struct Summary {
     pub verdict: Verdict,
     /// One per action and answer; fan-outs also have `:first`, `:median` and `:last`.
     pub series: Vec<Series>,
+    /// What the gates did, per action that has any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Gates>,
     /// sent − intended.
     pub lateness: Lateness,
     /// Operations per second.
@@ -122,6 +125,9 @@ pub enum LineState {
 pub struct Series {
     /// `send/reply`.
     pub name: String,
+    /// Some of its ops waited for an answer, so the target had a say in when they were due.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed_loop: bool,
     /// Answers received, the first copy of each.
     pub count: u64,
     /// In time and no error.
@@ -183,6 +189,19 @@ pub struct Percentiles {
     /// The curve: (percentile, ns), from the histogram.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<(f64, i64)>,
+}
+
+/// Ops of an action that waited for an answer before they were due.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gates {
+    /// The action.
+    pub action: String,
+    /// Its gated ops.
+    pub ops: u64,
+    /// Those whose gate opened.
+    pub released: u64,
+    /// How far the release came after the op's own time.
+    pub slip: Percentiles,
 }
 
 /// How late ops were sent.

@@ -178,6 +178,10 @@ pub(crate) struct Counts {
     pub orphans: u64,
     /// Latest time at which an op was due, ns.
     pub last_intended_ns: i64,
+    /// The same without gated ops: no later op is due before it, ns.
+    pub passed_ns: i64,
+    /// Ops that had to wait for an answer.
+    pub gated: u64,
     /// First and last sent time, ns.
     pub sent_span: Option<(i64, i64)>,
 }
@@ -197,6 +201,8 @@ impl Counts {
         self.unconfirmed += other.unconfirmed;
         self.orphans += other.orphans;
         self.last_intended_ns = self.last_intended_ns.max(other.last_intended_ns);
+        self.passed_ns = self.passed_ns.max(other.passed_ns);
+        self.gated += other.gated;
         self.sent_span = match (self.sent_span, other.sent_span) {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (a, b) => a.or(b),

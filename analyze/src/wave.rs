@@ -3,7 +3,7 @@
 use crate::input::Input;
 use crate::tally::{Cell, Copies, LATE_NS, Layout, Tally, Windows, cause, merge_window};
 use arrow::array::Array;
-use runlog::{Chunk, Error, Outcome, Status, Text};
+use runlog::{Chunk, Error, Flags, Outcome, Status, Text};
 use runlog::{Expected, JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};
 use schedule::AnswerKind;
 use std::collections::HashMap;
@@ -388,6 +388,10 @@ impl<'a> Wave<'a> {
         counts.ops += 1;
         self.intended.count(slot.intended_ns, window_ns, |window, n| counts.rates.entry(window).or_default().intended += n);
         counts.last_intended_ns = counts.last_intended_ns.max(slot.intended_ns);
+        match slot.flags & Flags::GATED {
+            0 => counts.passed_ns = counts.passed_ns.max(slot.intended_ns),
+            _ => counts.gated += 1,
+        }
         let sent_ns = slot.sent();
         match sent_ns {
             Some(sent_ns) => {

@@ -93,7 +93,20 @@ fn write_run(dir: &Path) -> Result<(), runlog::Error> {
         let bucket = (op % 3 == 0).then(|| "big".into());
         let (intended_ns, sent_ns) = (op * 1_000_000, (op % 7 > 0).then_some(op * 1_000_000 + 50));
         let (action, session, connection, bytes, outcome, flags) = (0, 1, 0, 128, u8::from(sent_ns.is_none()), 0);
-        sends.push(Sent { op, action, bucket, session, connection, intended_ns, sent_ns, bytes, outcome, flags, expected })?;
+        sends.push(Sent {
+            op,
+            action,
+            bucket,
+            session,
+            connection,
+            intended_ns,
+            sent_ns,
+            bytes,
+            outcome,
+            flags,
+            expected,
+            slip_ns: None,
+        })?;
         let (status, code) = if op % 9 == 0 { (Status::Error, Some("internal".into())) } else { (Status::Ok, None) };
         let (answer, received_ns, status) = (0, intended_ns + 500_000, status as u8);
         replies.push(Reply { op, answer, received_ns, connection, status, code, bytes })?;

@@ -40,6 +40,11 @@ impl Clock {
             std::hint::spin_loop();
         }
     }
+
+    /// As [`Clock::sleep_until`], but `unpark` ends it.
+    pub fn park_until(&self, t_ns: i64) {
+        std::thread::park_timeout(std::time::Duration::from_nanos((t_ns - self.now_ns()).max(0) as u64));
+    }
 }
 
 /// CPU time of the calling thread, ns.

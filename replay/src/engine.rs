@@ -3,10 +3,12 @@
 use crate::clock::{Clock, thread_cpu_ns};
 use crate::connection::Connection;
 use crate::decode::Decoder;
+use crate::encoder::Encoder;
 use crate::loader::{self, Loader};
 use crate::logger::Logger;
 use crate::options::{Error, Options, Plan};
 use crate::receiver::{Incoming, Receiver};
+use crate::release::{Released, Releases};
 use crate::sender::Sender;
 use crate::shared::{Counters, Progress, Shared, Stop};
 use crate::{monitor, os, reconnect};
@@ -50,6 +52,9 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
     let (connections, opened) = connect_all(options, publishing, &decoder)?;
     let max_payload = opened.iter().map(|c| c.info.max_payload).min().unwrap_or(usize::MAX);
     let clock = Clock::anchored_in(LEAD_NS);
+    let anchor_epoch_ns = clock.anchor_epoch_ns();
+    let encoder = Arc::new(Encoder::new(plan, key, anchor_epoch_ns, max_payload, &connections));
+    let (releases, released) = plan.gated.then(|| Releases::new(encoder.clone())).unzip();
     let (notes, notes_out) = mpsc::sync_channel(10_000);
     let shared = Arc::new(Shared {
         buckets: boxcar::vec![Arc::from("")],
@@ -59,12 +64,12 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
         connections,
         counters: Counters::default(),
         notes,
+        releases,
         sending_done: false.into(),
         finish: false.into(),
         logged: false.into(),
         failure: Mutex::new(None),
     });
-    let anchor_epoch_ns = clock.anchor_epoch_ns();
     let mut manifest = manifest(options, plan, shared.connections.iter().map(|c| c.role), &opened, anchor_epoch_ns);
     manifest.write(&options.run_dir)?;
 
@@ -85,12 +90,13 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
     let (monitored, nats, streams) = (shared.clone(), options.nats.clone(), plan.meta.streams.clone());
     threads.add("monitor", move || monitor::run(&monitored, &nats, &streams));
     let (frames_in, frames) = mpsc::sync_channel(loader::BATCHES_AHEAD);
-    let loader = Loader { shared: shared.clone(), plan: plan.clone(), key, anchor_epoch_ns, max_payload, out: frames_in };
+    let loader = Loader { shared: shared.clone(), plan: plan.clone(), encoder, out: frames_in };
     let path = options.schedule.clone();
     threads.add("loader", move || loader.run(&path));
     let sender = Sender {
         shared: shared.clone(),
         batches: frames,
+        released: Released::new(released),
         log: sent_in,
         rate_per_sec: plan.meta.peak_rate_per_sec * plan.tempo.speed(),
         on_disconnect: options.on_disconnect,

@@ -16,11 +16,14 @@
 //! `clock.rs` is the only file that reads a clock, `os.rs` the only one with unsafe code.
 #![deny(unsafe_code)]
 
+mod bind;
 mod clock;
 mod connection;
 pub mod control;
 pub mod decode;
+mod encoder;
 mod engine;
+pub mod gates;
 mod loader;
 mod logger;
 mod monitor;
@@ -30,6 +33,7 @@ mod outbox;
 pub mod pacer;
 mod receiver;
 mod reconnect;
+mod release;
 mod sender;
 mod shared;
 

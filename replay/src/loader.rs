@@ -1,11 +1,12 @@
 //! Turns rows of the schedule into frames that need no more work: encoded, ids and times filled in.
 
+use crate::encoder::Encoder;
 use crate::options::{Error, Plan};
+use crate::release::Waiting;
 use crate::shared::{NOTHING, Shared};
 use runlog::Flags;
-use schedule::{Expect, Id, IdKey, Part, Reader, Row, Slot, SlotKind, units};
+use schedule::{Expect, Part, Reader, Row, Slot};
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
@@ -53,10 +54,7 @@ impl FrameBatch {
 pub(crate) struct Loader {
     pub shared: Arc<Shared>,
     pub plan: Plan,
-    pub key: IdKey,
-    /// Wall clock at the anchor, epoch ns.
-    pub anchor_epoch_ns: i64,
-    pub max_payload: usize,
+    pub encoder: Arc<Encoder>,
     pub out: mpsc::SyncSender<FrameBatch>,
 }
 
@@ -74,7 +72,7 @@ impl Loader {
         for lap in 0..i64::from(self.plan.loops) {
             for batch in reader.batches()? {
                 for row in batch?.rows() {
-                    let intended_ns = self.plan.tempo.run_ns(lap * self.plan.meta.duration_ns + row.at_ns);
+                    let intended_ns = self.plan.run_ns(lap, row.at_ns);
                     if intended_ns >= self.plan.until_ns || self.shared.stop.asked() > 0 {
                         builder.send();
                         return Ok(());
@@ -100,10 +98,6 @@ struct Builder<'a> {
     /// What the row before expects, and its index: most rows expect the same.
     last_expected: (Vec<Expect>, u32),
     inbox: Vec<u8>,
-    /// Number of publishing connections.
-    publishing: usize,
-    /// Nominal time between ops: the time in request ids follows from the op alone.
-    op_ms: f64,
 }
 
 impl<'a> Builder<'a> {
@@ -116,8 +110,6 @@ impl<'a> Builder<'a> {
             expected: HashMap::new(),
             last_expected: (Vec::new(), NOTHING),
             inbox: Vec::new(),
-            publishing: loader.shared.connections.iter().filter(|c| c.role == runlog::Role::Publish).count(),
-            op_ms: loader.plan.meta.duration_ns as f64 / loader.plan.meta.rows as f64 / 1e6,
         }
     }
 
@@ -133,58 +125,37 @@ impl<'a> Builder<'a> {
     }
 
     fn add(&mut self, row: &Row<'_>, lap: i64, intended_ns: i64) {
-        let loader = self.loader;
-        let connection = (row.session as usize % self.publishing) as u16;
-        let op = row.op + lap * loader.plan.meta.rows;
-        self.inbox.clear();
-        if loader.plan.meta.wants_inbox(row.action) {
-            self.inbox.extend_from_slice(loader.shared.connections[usize::from(connection)].inbox_prefix.as_bytes());
-            // The action tells which rules apply to what comes back.
-            write!(self.inbox, ".{}.", row.action).expect("a Vec takes everything");
-            let token = self.inbox.len();
-            self.inbox.resize(token + 20, 0);
-            loader.key.write_base62(Id { op, ordinal: Id::INBOX }, &mut self.inbox[token..]);
-        }
-        let reply = (!self.inbox.is_empty()).then_some(self.inbox.as_slice());
-        wire::encode_publish(&mut self.batch.bytes, row.target, reply, row.headers(), row.payload, &mut self.at);
-        for slot in row.slots().flatten() {
-            self.fill(slot, lap, intended_ns);
-        }
-        let expected = self.expected(row);
-        let bucket = row.bucket.map_or(NOTHING, |text| self.bucket(text));
-        self.batch.frames.push(Frame {
-            op,
+        let encoder = &self.loader.encoder;
+        let mut frame = Frame {
+            op: encoder.op(row.op, lap),
             intended_ns,
             session: row.session,
             action: row.action,
-            connection,
-            end: self.batch.bytes.len(),
-            too_large: row.payload.len() > loader.max_payload,
-            bucket,
-            expected,
-        });
-    }
-
-    fn fill(&mut self, slot: Slot, lap: i64, intended_ns: i64) {
-        let start = match slot.part {
-            Part::Target => self.at.subject,
-            Part::Payload => self.at.payload,
-            Part::Header(n) => self.at.header_values[usize::from(n)],
-        } + slot.offset as usize;
-        let out = &mut self.batch.bytes[start..start + usize::from(slot.width)];
-        let id = Id { op: slot.op + lap * self.loader.plan.meta.rows, ordinal: slot.ordinal };
-        let key = &self.loader.key;
-        let wall_ms = (self.loader.anchor_epoch_ns + intended_ns) / 1_000_000;
-        match slot.kind {
-            SlotKind::Message => key.write_base62(id, out),
-            SlotKind::Request => {
-                let nominal_ms = (id.op as f64 * self.op_ms) as i64;
-                key.write_uuid(id, self.loader.anchor_epoch_ns / 1_000_000 + nominal_ms, out);
+            connection: encoder.connection(row.session),
+            end: 0,
+            too_large: encoder.too_large(row.payload),
+            bucket: row.bucket.map_or(NOTHING, |text| self.bucket(text)),
+            expected: self.expected(row),
+        };
+        if let Some(releases) = &self.loader.shared.releases {
+            if row.opens > 0 {
+                releases.remember(frame.op, row.opens, row.gate().is_none().then_some(intended_ns));
             }
-            SlotKind::EpochMs => units::write_digits(wall_ms, out),
-            SlotKind::Rfc3339 => units::write_rfc3339(wall_ms, out),
-            SlotKind::Fresh => key.write_fresh(id, out),
+            if let Some(gate) = row.gate() {
+                // A delay passes as fast as the schedule does.
+                let delay_ns = self.loader.plan.run_ns(lap, row.at_ns.saturating_add(gate.delay_ns)) - intended_ns;
+                return releases.hold(Waiting { row: row.to_operation(), lap, frame }, gate, delay_ns);
+            }
         }
+        encoder.inbox(frame.connection, frame.action, frame.op, &mut self.inbox);
+        let reply = (!self.inbox.is_empty()).then_some(self.inbox.as_slice());
+        wire::encode_publish(&mut self.batch.bytes, row.target, reply, row.headers(), row.payload, &mut self.at);
+        for slot in row.slots().flatten() {
+            let start = start_of(&slot, &self.at);
+            encoder.fill(slot, lap, intended_ns, &mut self.batch.bytes[start..start + usize::from(slot.width)]);
+        }
+        frame.end = self.batch.bytes.len();
+        self.batch.frames.push(frame);
     }
 
     fn expected(&mut self, row: &Row<'_>) -> u32 {
@@ -206,6 +177,16 @@ impl<'a> Builder<'a> {
         self.buckets.insert(text.to_owned(), index);
         index
     }
+}
+
+/// Where a slot begins in a frame.
+fn start_of(slot: &Slot, at: &wire::Offsets) -> usize {
+    let part = match slot.part {
+        Part::Target => at.subject,
+        Part::Payload => at.payload,
+        Part::Header(n) => at.header_values[usize::from(n)],
+    };
+    part + slot.offset as usize
 }
 
 fn empty() -> FrameBatch {

@@ -1,6 +1,6 @@
 //! The log thread: takes records from the hot threads and writes the run folder.
 
-use crate::shared::{AnswerRecord, NOTHING, Note, SentRecord, Shared};
+use crate::shared::{AnswerRecord, NOTHING, Note, SentRecord, Shared, UNGATED};
 use runlog::{Broadcast, Event, EventKind, LogWriter, Metric, Reply, Sealer, Sent};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -81,6 +81,7 @@ impl Logger {
                 outcome: r.outcome,
                 flags: r.flags,
                 expected: self.shared.expected[r.expected as usize].clone(),
+                slip_ns: (r.slip_ns != UNGATED).then_some(r.slip_ns),
             })?;
         }
         while let Ok(r) = self.answers.pop() {

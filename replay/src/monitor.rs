@@ -19,7 +19,7 @@ pub(crate) fn run(shared: &Arc<Shared>, options: &wire::Options, streams: &[Stri
     runtime.block_on(async {
         let client = if streams.is_empty() { None } else { connect(shared, options).await };
         let mut own = OwnUse::new(shared.clock.now_ns());
-        let mut offset_ns = shared.clock.anchor_epoch_ns();
+        let mut wall = Wall { offset_ns: shared.clock.anchor_epoch_ns() };
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         let mut missing = Vec::new();
         while !shared.finished() {
@@ -28,16 +28,27 @@ pub(crate) fn run(shared: &Arc<Shared>, options: &wire::Options, streams: &[Stri
                 () = finished(shared) => break,
             }
             own.sample(shared);
-            let now_offset_ns = shared.clock.anchor_epoch_ns();
-            if (now_offset_ns - offset_ns).abs() > CLOCK_STEP_NS {
-                shared.event(EventKind::ClockStep, now_offset_ns - offset_ns, None);
+            if let Some(step_ns) = wall.step_ns(shared.clock.anchor_epoch_ns()) {
+                shared.event(EventKind::ClockStep, step_ns, None);
             }
-            offset_ns = now_offset_ns;
             sample_backlog(shared, client.as_ref(), streams, &mut missing).await;
         }
         // Once more, so that a backlog drained within the last second shows.
         sample_backlog(shared, client.as_ref(), streams, &mut missing).await;
     });
+}
+
+/// The wall clock against the monotonic one: the wall time of the anchor, as it was seen last.
+struct Wall {
+    offset_ns: i64,
+}
+
+impl Wall {
+    /// By how much the wall clock jumped since the last look; slow corrections are none.
+    fn step_ns(&mut self, offset_ns: i64) -> Option<i64> {
+        let step_ns = offset_ns - std::mem::replace(&mut self.offset_ns, offset_ns);
+        (step_ns.abs() > CLOCK_STEP_NS).then_some(step_ns)
+    }
 }
 
 async fn sample_backlog(shared: &Shared, client: Option<&async_nats::Client>, streams: &[String], missing: &mut Vec<String>) {
@@ -160,4 +171,21 @@ fn rss_bytes() -> Option<f64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: f64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_of_the_wall_clock_is_told_once_and_a_slew_never() {
+        let mut wall = Wall { offset_ns: 1_000 };
+        assert_eq!(wall.step_ns(1_000 + CLOCK_STEP_NS), None);
+        assert_eq!(wall.step_ns(3_600_000_000_000), Some(3_600_000_000_000 - 1_000 - CLOCK_STEP_NS));
+        assert_eq!(wall.step_ns(3_600_000_000_000), None);
+        assert_eq!(wall.step_ns(0), Some(-3_600_000_000_000));
+        // A slew of 500 ppm for a day.
+        let slewed = (0..86_400).map(|second| second * 500_000).filter_map(|offset| wall.step_ns(offset)).count();
+        assert_eq!(slewed, 0);
+    }
 }

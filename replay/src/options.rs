@@ -149,13 +149,15 @@ pub struct Plan {
     pub ops_by_action: Vec<u64>,
     /// Sessions are numbered below this.
     pub sessions: u32,
+    /// Whether any op waits for an answer.
+    pub gated: bool,
 }
 
 impl Plan {
     /// Reads the whole schedule once, checks it, and counts what would be sent.
     ///
     /// # Errors
-    /// [`Error::Schedule`], or [`Error::Plan`] for gates, binds and loops that cannot be.
+    /// [`Error::Schedule`], or [`Error::Plan`] for loops and answers that cannot be.
     pub fn of(options: &Options) -> Result<Plan, Error> {
         Plan::new(&options.schedule, &options.tempo, options.loops, options.duration_ns)
     }
@@ -188,6 +190,7 @@ impl Plan {
             rate_per_sec: meta.nominal_rate_per_sec * tempo.speed(),
             ops_by_action: vec![0; meta.actions.len()],
             sessions: 1,
+            gated: false,
             lap_bytes: 0,
             max_payload_bytes: 0,
             ops: 0,
@@ -206,6 +209,11 @@ impl Plan {
     }
 
     /// Laps that end before the time is up; at most one more begins.
+    /// Run time of offset `at_ns` of a lap.
+    pub fn run_ns(&self, lap: i64, at_ns: i64) -> i64 {
+        self.tempo.run_ns((lap * self.meta.duration_ns).saturating_add(at_ns))
+    }
+
     fn whole_laps(&self) -> u32 {
         let ends_in_time = |laps: u32| self.tempo.run_ns(i64::from(laps) * self.meta.duration_ns) <= self.until_ns;
         let (mut whole, mut beyond) = (0, self.loops.saturating_add(1));
@@ -218,9 +226,7 @@ impl Plan {
 
     fn count(&mut self, batch: &Batch, whole_laps: u32) -> Result<(), String> {
         for row in batch.rows() {
-            if row.gate().is_some() || row.binds().len() > 0 {
-                return Err(format!("op {} waits for an answer (gate or bind); this replay cannot do that yet", row.op));
-            }
+            self.gated |= row.gate().is_some();
             if self.loops > 1 && (row.key.is_some() || self.meta.actions[usize::from(row.action)].once) {
                 return Err(format!(
                     "op {} cannot be sent twice (it has a key, or its action is marked once); replay without --loops",
@@ -231,13 +237,13 @@ impl Plan {
             self.sessions = self.sessions.max(row.session.saturating_add(1));
             self.lap_bytes += (row.target.len() + row.payload.len() + row.headers().map(|(n, v)| n.len() + v.len()).sum::<usize>()) as u64;
             self.max_payload_bytes = self.max_payload_bytes.max(row.payload.len());
-            let intended = |lap: u32| self.tempo.run_ns(i64::from(lap) * self.meta.duration_ns + row.at_ns);
             if whole_laps > 0 {
-                self.span_ns = self.span_ns.max(intended(whole_laps - 1));
+                self.span_ns = self.span_ns.max(self.run_ns(i64::from(whole_laps) - 1, row.at_ns));
             }
-            if whole_laps < self.loops && intended(whole_laps) < self.until_ns {
+            let intended_ns = self.run_ns(whole_laps.into(), row.at_ns);
+            if whole_laps < self.loops && intended_ns < self.until_ns {
                 self.ops += 1;
-                self.span_ns = self.span_ns.max(intended(whole_laps));
+                self.span_ns = self.span_ns.max(intended_ns);
             }
         }
         Ok(())

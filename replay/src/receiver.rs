@@ -47,6 +47,9 @@ impl Receiver {
                 self.listen(&poller, &mut open, incoming);
             }
             let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            if let Some(releases) = &self.shared.releases {
+                releases.expire(self.shared.clock.now_ns());
+            }
             if epoll::wait(&poller, rustix::buffer::spare_capacity(&mut ready), Some(&timeout)).is_err() {
                 continue;
             }
@@ -134,6 +137,9 @@ impl Receiver {
                 counters.answers.fetch_add(1, Relaxed);
                 counters.answers_hash.fetch_add(answer_hash(answer.op, answer.answer), Relaxed);
                 counters.last_answer_ns.store(now_ns, Relaxed);
+                if let Some(releases) = &self.shared.releases {
+                    releases.answered(answer.op, answer.answer, answer.status != Status::Error, now_ns, message.payload);
+                }
                 let code = answer.code.as_deref().map(|text| intern(&mut self.codes, text));
                 if let (Status::Error, Some(code)) = (answer.status, &code) {
                     note_first(&self.shared, &mut self.noted, &answer, code, now_ns);

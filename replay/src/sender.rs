@@ -6,7 +6,8 @@ use crate::loader::{Frame, FrameBatch};
 use crate::options::OnDisconnect;
 use crate::outbox::Outbox;
 use crate::pacer::{self, Step};
-use crate::shared::{Counters, NOTHING, SentRecord, Shared, answer_hash};
+use crate::release::{Release, Released};
+use crate::shared::{Counters, NOTHING, SentRecord, Shared, UNGATED, answer_hash};
 use runlog::{EventKind, Flags, Outcome};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
@@ -39,6 +40,8 @@ const OWN_CPU_MAX: f64 = 0.8;
 pub(crate) struct Sender {
     pub shared: Arc<Shared>,
     pub batches: mpsc::Receiver<FrameBatch>,
+    /// Ops that had to wait for answers.
+    pub released: Released,
     pub log: rtrb::Producer<SentRecord>,
     pub rate_per_sec: f64,
     pub on_disconnect: OnDisconnect,
@@ -108,9 +111,15 @@ impl Sender {
         let mut ready = Ready::default();
         let mut spin = Spin::new(self.rate_per_sec);
         let (mut next_write_ns, mut give_up_ns) = (i64::MIN, None);
+        if let Some(releases) = &self.shared.releases {
+            releases.wake_me();
+        }
         while self.shared.stop.asked() == 0 {
             ready.refill(&self.batches);
             let now = self.shared.clock.now_ns();
+            while let Some(release) = self.released.next(now) {
+                self.send_released(&mut lanes, release);
+            }
             let wait = match pacer::step(now, ready.intended_ns(), ready.last) {
                 Step::Send(_) if now < next_write_ns => next_write_ns,
                 Step::Send(n) => {
@@ -122,10 +131,12 @@ impl Sender {
                 }
                 Step::Wait(t) => t,
                 Step::Starved => now + STARVED_NS,
+                Step::Done if self.any_waits() => now + NAP_NS,
                 Step::Done if lanes.all.iter().all(|l| l.outbox.unwritten().is_empty()) => break,
                 Step::Done if now > *give_up_ns.get_or_insert(now.saturating_add(self.give_up_ns)) => break,
                 Step::Done => now + NAP_NS,
             };
+            let wait = self.released.next_ns().map_or(wait, |t| wait.min(t));
             self.write_dirty(&mut lanes);
             if now >= lanes.next_look_ns {
                 self.look_after(&mut lanes);
@@ -145,8 +156,34 @@ impl Sender {
         self.shared.connections.iter().filter(|c| c.role == runlog::Role::Publish)
     }
 
+    /// Whether an op is yet to be released, or was and is not yet sent.
+    fn any_waits(&mut self) -> bool {
+        // In this order: what is no longer held is with the released.
+        self.shared.releases.as_ref().is_some_and(|releases| releases.held() > 0) || !self.released.is_empty()
+    }
+
+    /// Hands an op whose gate decided to its connection, or logs why not.
+    fn send_released(&mut self, lanes: &mut Lanes, release: Release) {
+        self.shared.counters.due.fetch_add(1, Relaxed);
+        let Release { frame, bytes, slip_ns, refused } = release;
+        if let Some(outcome) = refused {
+            return self.log(SentRecord { slip_ns, ..record(&frame, 0, outcome, Flags::GATED) });
+        }
+        let connection = usize::from(frame.connection);
+        self.enqueue(&mut lanes.all[connection], &frame, &bytes, Flags::GATED, slip_ns);
+        lanes.mark(connection);
+    }
+
     /// What a signal, or a connection that did not come back, kept from the wire is logged as such.
     fn cancel(&mut self, lanes: Lanes, mut ready: Ready) {
+        let now = self.shared.clock.now_ns();
+        let held = self.shared.releases.as_ref().map(|releases| releases.take_all()).unwrap_or_default();
+        for frame in held.iter().filter(|frame| frame.intended_ns <= now) {
+            self.log(SentRecord { slip_ns: 0, ..record(frame, 0, Outcome::Cancelled, Flags::GATED) });
+        }
+        while let Some(Release { frame, slip_ns, refused, .. }) = self.released.next(now) {
+            self.log(SentRecord { slip_ns, ..record(&frame, 0, refused.unwrap_or(Outcome::Cancelled), Flags::GATED) });
+        }
         for lane in lanes.all {
             let outcome = if lane.stream.is_none() { Outcome::Disconnected } else { Outcome::Cancelled };
             for mut left in lane.outbox.into_waiting() {
@@ -154,7 +191,6 @@ impl Sender {
                 self.log(left);
             }
         }
-        let now = self.shared.clock.now_ns();
         while let Some((frame, _, _)) = ready.front().filter(|(frame, _, _)| frame.intended_ns <= now) {
             self.log(record(frame, 0, Outcome::Cancelled, 0));
             ready.advance(1);
@@ -176,7 +212,7 @@ impl Sender {
         while taken < n && !lanes.hold_up() {
             let Some((frame, bytes, flags)) = ready.front() else { break };
             let connection = usize::from(frame.connection);
-            self.enqueue(&mut lanes.all[connection], frame, bytes, flags);
+            self.enqueue(&mut lanes.all[connection], frame, bytes, flags, UNGATED);
             lanes.mark(connection);
             ready.advance(1);
             taken += 1;
@@ -226,7 +262,7 @@ impl Sender {
         taken
     }
 
-    fn enqueue(&mut self, lane: &mut Lane, frame: &Frame, bytes: &[u8], flags: u16) {
+    fn enqueue(&mut self, lane: &mut Lane, frame: &Frame, bytes: &[u8], flags: u16, slip_ns: i64) {
         let down = lane.stream.is_none();
         let refused = if frame.too_large {
             Some(Outcome::TooLarge)
@@ -238,6 +274,7 @@ impl Sender {
             None
         };
         let record = record(frame, bytes.len() as u32, refused.unwrap_or(Outcome::Sent), lane.flags(frame, flags));
+        let record = SentRecord { slip_ns, ..record };
         if refused.is_some() {
             self.log(record);
         } else {
@@ -324,8 +361,8 @@ impl Sender {
     /// A frame is out whole.
     fn sent(&mut self, mut record: SentRecord, sent_ns: i64, written: &mut Written) {
         let lateness = sent_ns - record.intended_ns;
-        if lateness > LATE_NS && record.flags == 0 {
-            record.flags = Flags::WOKE_LATE;
+        if lateness > LATE_NS && record.flags & !Flags::GATED == 0 {
+            record.flags |= Flags::WOKE_LATE;
         }
         record.sent_ns = Some(sent_ns);
         self.shared.counters.late(lateness);
@@ -356,7 +393,9 @@ impl Sender {
         let now = self.shared.clock.now_ns();
         let wake_ns = wake_ns.min(now + NAP_NS);
         let full: Vec<&Arc<Stream>> = lanes.full().filter_map(|lane| lane.stream.as_ref()).collect();
-        if full.is_empty() {
+        if full.is_empty() && self.released.expected() {
+            self.shared.clock.park_until(wake_ns);
+        } else if full.is_empty() {
             self.shared.clock.sleep_until(wake_ns, spin_ns);
         } else {
             let mut fds: Vec<PollFd<'_>> = full.iter().map(|s| PollFd::new(&***s, PollFlags::OUT)).collect();
@@ -367,6 +406,11 @@ impl Sender {
     }
 
     fn log(&mut self, record: SentRecord) {
+        if record.outcome != Outcome::Sent as u8
+            && let Some(releases) = &self.shared.releases
+        {
+            releases.unsent(record.op);
+        }
         if self.log.push(record).is_err() {
             self.shared.counters.dropped.fetch_add(1, Relaxed);
         }
@@ -497,6 +541,7 @@ fn record(frame: &Frame, bytes: u32, outcome: Outcome, flags: u16) -> SentRecord
         flags,
         bucket: frame.bucket,
         expected: frame.expected,
+        slip_ns: UNGATED,
     }
 }
 

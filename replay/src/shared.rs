@@ -1,5 +1,6 @@
 use crate::clock::Clock;
 use crate::connection::Connection;
+use crate::release::Releases;
 use runlog::{Event, EventKind, Expected, Metric};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, mpsc};
@@ -43,6 +44,9 @@ pub struct Progress {
 /// Index of no bucket, and of no expected answers.
 pub(crate) const NOTHING: u32 = 0;
 
+/// Slip of an op that has no gate.
+pub(crate) const UNGATED: i64 = -1;
+
 /// A record of an op on its way to the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SentRecord {
@@ -57,6 +61,8 @@ pub(crate) struct SentRecord {
     pub flags: u16,
     pub bucket: u32,
     pub expected: u32,
+    /// How long a gate held it; [`UNGATED`] without one.
+    pub slip_ns: i64,
 }
 
 /// A record of an answer on its way to the log.
@@ -141,6 +147,8 @@ pub(crate) struct Shared {
     pub connections: Vec<Connection>,
     pub counters: Counters,
     pub notes: mpsc::SyncSender<Note>,
+    /// Where ops wait for answers, if any does.
+    pub releases: Option<Releases>,
     /// The pacer has nothing more to send.
     pub sending_done: AtomicBool,
     /// Threads should end.

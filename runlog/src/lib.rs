@@ -49,6 +49,7 @@ pub use manifest::{ConnectionInfo, Granted, HostInfo, MANIFEST, Manifest, RUN_FO
 pub use reader::{Chunk, chunks};
 pub use table::{Broadcast, Event, EventKind, Flags, Metric, Outcome, Reply, Sent, Status, Table};
 pub use table::{BroadcastColumns, EventColumns, MetricColumns, ReplyColumns, SentColumns};
+pub use table::{GatedSent, GatedSentColumns};
 pub use table::{JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};
 pub use writer::{LogWriter, ROW_GROUP_ROWS, Sealer};
 

@@ -101,6 +101,8 @@ table! {
         flags: u16,
         /// Answers that should come in this run.
         expected: Expected,
+        /// Of a gated op: how long its gate held it beyond its own time; null where there is no gate.
+        slip_ns: Option<i64>,
     }
 }
 
@@ -236,6 +238,20 @@ table! {
     }
 }
 
+table! {
+    /// What the gates did: those of [`Sent`] that had one.
+    GatedSent, GatedSentColumns, GatedSentBuilder, "sends", has_op: true {
+        /// As in [`Sent`].
+        action: u16,
+        /// As in [`Sent`].
+        intended_ns: i64,
+        /// As in [`Sent`].
+        outcome: u8,
+        /// As in [`Sent`].
+        slip_ns: Option<i64>,
+    }
+}
+
 /// What became of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -250,16 +266,24 @@ pub enum Outcome {
     Overflow = 3,
     /// Larger than the server takes.
     TooLarge = 4,
+    /// The answer that opens its gate was an error, or did not come in time, or cannot come.
+    GateFailed = 5,
+    /// It waits for an op that is not part of this run.
+    DependencyNotSent = 6,
+    /// The answer lacks the value that it needs.
+    BindFailed = 7,
 }
 
 impl Outcome {
     /// Its name.
     pub fn name(code: u8) -> &'static str {
-        ["sent", "cancelled", "disconnected", "overflow", "too_large"].get(usize::from(code)).unwrap_or(&"unknown")
+        const NAMES: [&str; 8] =
+            ["sent", "cancelled", "disconnected", "overflow", "too_large", "gate_failed", "dependency_not_sent", "bind_failed"];
+        NAMES.get(usize::from(code)).unwrap_or(&"unknown")
     }
 }
 
-/// Bits of [`Sent::flags`]: why an op was late.
+/// Bits of [`Sent::flags`]: why an op was late, and whether it had to wait for an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags(pub u16);
 
@@ -272,6 +296,8 @@ impl Flags {
     pub const LOADER_LATE: u16 = 4;
     /// The pacer's thread was not run in time.
     pub const WOKE_LATE: u16 = 8;
+    /// A gate decided when it was due. No cause of lateness.
+    pub const GATED: u16 = 16;
 }
 
 /// Status of an answer.

@@ -17,9 +17,17 @@ impl Drop for Echo {
 /// # Panics
 /// If the numbers make no workload.
 pub fn echo_workload(rate_per_sec: u32, seconds: u32) -> Workload {
+    echo_workload_of(rate_per_sec, seconds, r#"{"id":"{new.message}"}"#)
+}
+
+/// The same with this payload.
+///
+/// # Panics
+/// If it makes no workload.
+pub fn echo_workload_of(rate_per_sec: u32, seconds: u32, payload: &str) -> Workload {
     let text = format!(
         "name = \"echo\"\n[[answer]]\nname = \"reply\"\nwhose = \"inbox\"\n[[action]]\nname = \"ask\"\ntarget = \"echo.ask\"\n\
-         payload = '{{\"id\":\"{{new.message}}\"}}'\nanswers = {{ reply = 1 }}\ntimeout = \"2s\"\n\
+         payload = '{payload}'\nanswers = {{ reply = 1 }}\ntimeout = \"2s\"\n\
          [arrivals]\nrate = {rate_per_sec}\nduration = \"{seconds}s\"\nprocess = \"uniform\"\n"
     );
     Workload::parse(&text, "echo.toml").expect("ours")

@@ -7,7 +7,7 @@ mod echo;
 mod mongod;
 mod proxy;
 
-pub use echo::{Echo, echo_workload};
+pub use echo::{Echo, echo_workload, echo_workload_of};
 pub use mongod::Mongod;
 pub use proxy::Proxy;
 pub use standin::server::NatsServer;

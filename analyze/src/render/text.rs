@@ -75,6 +75,11 @@ fn counts(s: &Summary, out: &mut String) {
     for series in s.series.iter().filter(|x| !x.name.contains(':')) {
         line!(out, "{}: {}", series.name, count_words(series));
     }
+    for g in &s.gates {
+        let [p50, _, _, p99, _] = percentile_cells(&g.slip);
+        let (ops, released) = (show_count(g.ops), show_count(g.released));
+        line!(out, "closed loop: {ops} ops of {} waited for an answer, {released} were released; slip p50 {p50}, p99 {p99}", g.action);
+    }
     let unsent: Vec<String> = s.run.unsent.iter().map(|(why, n)| format!("{} {why}", show_count(*n))).collect();
     if !unsent.is_empty() {
         line!(out, "not sent: {}", unsent.join(", "));

@@ -60,6 +60,7 @@ pub fn write(dir: &Path, ops: &[Drawn], cut: usize) {
                 outcome: if d.sent.is_some() { Outcome::Sent } else { Outcome::Overflow } as u8,
                 flags: 0,
                 expected: d.expect.clone().into(),
+                slip_ns: None,
             })
             .unwrap();
         for (error, t) in &d.replies {
