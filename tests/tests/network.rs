@@ -71,7 +71,7 @@ fn a_port_that_stays_blocked() {
 
 #[test]
 fn a_receiver_that_is_too_slow_for_the_server() {
-    let config = "write_deadline: \"300ms\"\nmax_pending: 65536\nmax_payload: 32768\n";
+    let config = "write_deadline: \"300ms\"\nmax_payload: 32768\n";
     let world = World::configured(config, wire::Options::default());
     // 15 MB a second are more than all buffers on the way hold while nothing is read for two seconds.
     let workload = echo_workload_of(500, 4, r#"{"id":"{new.message}","text":"{text 30000}"}"#);
