@@ -1,19 +1,22 @@
 use crate::Error;
 use crate::backlog::backlog;
+use crate::capacity::capacity;
 use crate::count::Count;
 use crate::gated::{Gated, gated};
 use crate::input::Input;
 use crate::samples::{Percentile, Samples};
 use crate::slo::{Line, Metric};
 use crate::spool::Spool;
-use crate::summary::{self, Bucket, Evidence, Lateness, Percentiles, RateSummary, RunInfo, Series, Summary, Window};
+use crate::summary::{self, Bucket, Evidence, Lateness, Percentiles, RateSummary, RunInfo, Series, Step, Summary, Window};
 use crate::tally::{Cell, Copy, Counts, SeriesKey};
 use crate::verdict;
 use crate::wave::Grid;
 use rayon::prelude::*;
-use runlog::{EventKind, Manifest, Outcome, State};
-use schedule::units;
+use runlog::{EventKind, Outcome, State, StepMark};
+use schedule::{Meta, units};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,11 +25,16 @@ use std::sync::Arc;
 pub struct Question {
     /// Conditions; `None` asks the workload's own.
     pub slo: Option<Vec<Line>>,
+    /// Conditions beside `slo`, asked only of series that the schedule has: those of a preset.
+    pub slo_where_known: Vec<Line>,
     /// Ops due before are not counted, ns.
     pub warmup_ns: i64,
     /// Length of the windows of charts and tables, ns; `None` is one second, or more for a long run.
     pub window_ns: Option<i64>,
 }
+
+/// How often a run that goes on is opened anew because a file of it was renamed meanwhile.
+const REOPEN_MAX: usize = 5;
 
 /// Most windows of a run; longer runs get longer windows.
 const WINDOWS_MAX: i64 = 600;
@@ -71,14 +79,46 @@ pub fn analyze(dir: &Path, question: &Question) -> Result<Summary, Error> {
 /// As [`analyze`].
 pub fn analyze_with(dir: &Path, question: &Question, progress: &mut dyn FnMut(u64, u64)) -> Result<Summary, Error> {
     let input = Input::open(dir)?;
-    let names = names(&input.manifest);
-    let lines = lines(question, &input.manifest, &names)?;
+    let marks = input.steps.clone();
+    let due_ns = question.warmup_ns..i64::MAX;
+    let mut summary = analyze_input(input, question, &due_ns, progress)?;
+    for mark in &marks {
+        summary.steps.push(Step::new(mark, analyze_step(dir, question, mark)?));
+    }
+    if let Some(capacity) = capacity(&summary.steps) {
+        summary.verdict = capacity.verdict();
+        summary.capacity = Some(capacity);
+    }
+    Ok(summary)
+}
+
+/// Analyses one step that is over, of a run that may still go on: what was due in its hold.
+///
+/// # Errors
+/// As [`analyze`].
+pub fn analyze_step(dir: &Path, question: &Question, mark: &StepMark) -> Result<Summary, Error> {
+    let due_ns = mark.hold_from_ns..mark.until_ns;
+    for _ in 0..REOPEN_MAX {
+        let found =
+            Input::open(dir).map_err(Error::from).and_then(|input| analyze_input(input.of_step(mark), question, &due_ns, &mut |_, _| {}));
+        match found {
+            // A segment was sealed, and got another name, between looking for it and reading it.
+            Err(Error::Run(runlog::Error::Io { source, .. })) if source.kind() == ErrorKind::NotFound => {}
+            found => return found,
+        }
+    }
+    analyze_input(Input::open(dir)?.of_step(mark), question, &due_ns, &mut |_, _| {})
+}
+
+fn analyze_input(input: Input, question: &Question, due_ns: &Range<i64>, progress: &mut dyn FnMut(u64, u64)) -> Result<Summary, Error> {
+    let names = names(&input.manifest.schedule);
+    let lines = lines(question, &input.manifest.schedule, &names)?;
     let window_ns = question.window_ns.unwrap_or_else(|| default_window_ns(&input)).max(1);
     let mut windows_ns = vec![window_ns];
     windows_ns.extend(lines.iter().filter_map(|l| l.every_ns));
     windows_ns[1..].sort_unstable();
     windows_ns.dedup();
-    let grid = Grid { warmup_ns: question.warmup_ns, windows_ns };
+    let grid = Grid { due_ns: due_ns.clone(), windows_ns };
     let mut count = Count::new(&input, &grid, &lines, &names);
     count.all(progress)?;
     let Count { layout, whole, copies, buckets, lateness, counts, closed: windows, spool, .. } = count;
@@ -95,14 +135,21 @@ pub fn analyze_with(dir: &Path, question: &Question, progress: &mut dyn FnMut(u6
             by_bucket.insert(((action, answer, Copy::Each), name.clone()), cell);
         }
     }
-    let gated = if counts.gated > 0 { gated(&input, question.warmup_ns)? } else { BTreeMap::new() };
+    let gated = if counts.gated > 0 { gated(&input, due_ns)? } else { BTreeMap::new() };
     let mut findings = Findings { input, counts, series, buckets: by_bucket, lateness, windows, names, lines, gated, spool };
-    Ok(summarise(&mut findings, question.warmup_ns, window_ns))
+    Ok(summarise(&mut findings, due_ns, window_ns))
+}
+
+/// Checks the conditions of a question against the series that a schedule can have, before anything is sent.
+///
+/// # Errors
+/// [`Error::Slo`] for a line about another series, naming those that there are.
+pub fn check_lines(question: &Question, meta: &Meta) -> Result<(), Error> {
+    lines(question, meta, &names(meta)).map(drop)
 }
 
 /// Names of the series that the schedule can have.
-fn names(manifest: &Manifest) -> BTreeMap<SeriesKey, String> {
-    let meta = &manifest.schedule;
+fn names(meta: &Meta) -> BTreeMap<SeriesKey, String> {
     let mut names = BTreeMap::new();
     for (a, action) in (0u16..).zip(&meta.actions) {
         for &answer in &action.answers {
@@ -116,7 +163,7 @@ fn names(manifest: &Manifest) -> BTreeMap<SeriesKey, String> {
 }
 
 /// The lines asked, or those of the workload that name a series of it, or the defaults.
-fn lines(question: &Question, manifest: &Manifest, names: &BTreeMap<SeriesKey, String>) -> Result<Vec<Line>, Error> {
+fn lines(question: &Question, meta: &Meta, names: &BTreeMap<SeriesKey, String>) -> Result<Vec<Line>, Error> {
     let known = |line: &Line| line.series.as_ref().is_none_or(|s| names.values().any(|n| n == s));
     let mut lines = match &question.slo {
         Some(lines) => {
@@ -128,14 +175,15 @@ fn lines(question: &Question, manifest: &Manifest, names: &BTreeMap<SeriesKey, S
             lines.clone()
         }
         None => {
-            let stored: Result<Vec<Line>, _> = manifest.schedule.slo.iter().map(|text| text.parse()).collect();
+            let stored: Result<Vec<Line>, _> = meta.slo.iter().map(|text| text.parse()).collect();
             stored?.into_iter().filter(known).collect()
         }
     };
+    lines.extend(question.slo_where_known.iter().filter(|line| known(line)).cloned());
     if lines.is_empty() {
         lines = ["missing == 0", "errors < 0.1%"].iter().map(|text| text.parse().expect("ours")).collect();
     }
-    let answerable = manifest.schedule.actions.iter().any(|a| !a.answers.is_empty());
+    let answerable = meta.actions.iter().any(|a| !a.answers.is_empty());
     if answerable && !lines.iter().any(|l| matches!(l.metric, Metric::Counter(crate::slo::Counter::Answered, _))) {
         lines.push("answered > 0".parse().expect("ours"));
     }
@@ -148,7 +196,7 @@ fn default_window_ns(input: &Input) -> i64 {
     nice.into_iter().find(|n| seconds / n <= WINDOWS_MAX).unwrap_or(86_400) * 1_000_000_000
 }
 
-fn summarise(f: &mut Findings, warmup_ns: i64, window_ns: i64) -> Summary {
+fn summarise(f: &mut Findings, due_ns: &Range<i64>, window_ns: i64) -> Summary {
     let (names, spool, gated) = (&f.names, &f.spool, &mut f.gated);
     let mut series: Vec<Series> = f.series.par_iter_mut().map(|(key, cell)| series_of(&names[key], cell, spool)).collect();
     for (series, key) in series.iter_mut().zip(f.series.keys()) {
@@ -168,7 +216,7 @@ fn summarise(f: &mut Findings, warmup_ns: i64, window_ns: i64) -> Summary {
     };
     let buckets = f.buckets.par_iter_mut().map(bucket).collect();
     let lateness = percentiles(&mut f.lateness, 0, 0, spool);
-    let rate = rate(f, window_ns);
+    let rate = rate(f, due_ns, window_ns);
     let sent_until_ns = f.counts.sent_span.map_or(0, |(_, last)| last);
     let backlog = backlog(&f.input.metrics, sent_until_ns);
     let late_by_cause = f.counts.late_by_cause.iter().map(|(cause, n)| ((*cause).to_owned(), *n)).collect();
@@ -188,9 +236,23 @@ fn summarise(f: &mut Findings, warmup_ns: i64, window_ns: i64) -> Summary {
     let mut windows: Vec<Window> = windows.collect();
     windows.sort_by(|a, b| (&a.series, a.start_ns).cmp(&(&b.series, b.start_ns)));
     let evidence = evidence(f);
-    let run = run_info(f, warmup_ns, window_ns);
+    let run = run_info(f, due_ns.start, window_ns);
     let verdict = verdict::decide(f, &rate, &backlog, &evidence);
-    Summary { format: summary::SUMMARY_FORMAT, run, verdict, series, gates, lateness, rate, backlog, windows, buckets, evidence }
+    Summary {
+        format: summary::SUMMARY_FORMAT,
+        run,
+        verdict,
+        series,
+        gates,
+        lateness,
+        rate,
+        backlog,
+        windows,
+        buckets,
+        evidence,
+        steps: Vec::new(),
+        capacity: None,
+    }
 }
 
 fn series_of(name: &str, cell: &mut Cell, spool: &Spool) -> Series {
@@ -250,11 +312,11 @@ fn percentiles(samples: &mut Samples, missing: u64, timeout_ns: i64, spool: &Spo
     }
 }
 
-fn rate(f: &Findings, window_ns: i64) -> RateSummary {
+fn rate(f: &Findings, due_ns: &Range<i64>, window_ns: i64) -> RateSummary {
     let counts = &f.counts;
-
-    let first_ns = counts.rates.keys().next().map_or(0, |w| w * window_ns).max(0);
-    let seconds = (counts.last_intended_ns - first_ns).max(1_000_000) as f64 / 1e9;
+    let first_ns = counts.rates.keys().next().map_or(0, |w| w * window_ns).max(due_ns.start);
+    let last_ns = if due_ns.end < i64::MAX { due_ns.end } else { counts.last_intended_ns };
+    let seconds = (last_ns - first_ns).max(1_000_000) as f64 / 1e9;
     let took = counts.sent_span.map_or(seconds, |(_, last)| ((last - first_ns) as f64 / 1e9).max(seconds));
     let rounded = |per_sec: f64| (per_sec * 1000.0).round() / 1000.0;
     RateSummary {

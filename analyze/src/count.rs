@@ -88,7 +88,8 @@ impl<'a> Count<'a> {
     fn starts(&self) -> Result<Vec<i64>, Error> {
         let wave = |op: i64| op.div_euclid(WAVE_OPS);
         let mut waves: BTreeSet<i64> = BTreeSet::new();
-        for chunk in &self.input.sends {
+        let asked = &self.input.ops;
+        for chunk in self.input.sends.iter().filter(|chunk| chunk.min_op < asked.end && chunk.max_op >= asked.start) {
             if chunk.max_op.saturating_sub(chunk.min_op) / WAVE_OPS <= DENSE_WAVES {
                 waves.extend(wave(chunk.min_op)..=wave(chunk.max_op));
             } else {
@@ -96,7 +97,8 @@ impl<'a> Count<'a> {
                 waves.extend(batches.iter().flat_map(|batch| batch.op.values().iter().map(|op| wave(*op))));
             }
         }
-        Ok(waves.into_iter().map(|wave| wave * WAVE_OPS).collect())
+        let starts = waves.into_iter().map(|wave| wave * WAVE_OPS);
+        Ok(starts.filter(|start| *start < asked.end && start.saturating_add(WAVE_OPS) > asked.start).collect())
     }
 
     /// By [`Log`].

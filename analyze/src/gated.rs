@@ -5,6 +5,7 @@ use crate::samples::Samples;
 use arrow::array::Array;
 use runlog::{GatedSent, Outcome};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The gated ops of one action.
 #[derive(Debug, Default)]
@@ -15,15 +16,15 @@ pub(crate) struct Gated {
     pub slip: Samples,
 }
 
-/// By action; ops due before `warmup_ns` are left out.
+/// By action; of ops due in this time only.
 ///
 /// # Errors
 /// The folder is damaged.
-pub(crate) fn gated(input: &Input, warmup_ns: i64) -> Result<BTreeMap<u16, Gated>, runlog::Error> {
+pub(crate) fn gated(input: &Input, due_ns: &Range<i64>) -> Result<BTreeMap<u16, Gated>, runlog::Error> {
     let mut by_action: BTreeMap<u16, Gated> = BTreeMap::new();
     for chunk in &input.sends {
         for c in chunk.read::<GatedSent>()? {
-            let rows = (0..c.slip_ns.len()).filter(|&i| c.slip_ns.is_valid(i) && c.intended_ns.value(i) >= warmup_ns);
+            let rows = (0..c.slip_ns.len()).filter(|&i| c.slip_ns.is_valid(i) && due_ns.contains(&c.intended_ns.value(i)));
             for i in rows {
                 let gated = by_action.entry(c.action.value(i)).or_default();
                 gated.ops += 1;

@@ -1,6 +1,10 @@
-use runlog::{Chunk, Event, EventKind, Manifest, Metric, Role, State, chunks};
+use runlog::{Chunk, Event, EventKind, Manifest, Metric, Role, State, StepMark, chunks};
 use schedule::Whose;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// Metrics are sampled this often, ns: the last sample before a step belongs to it.
+const SAMPLE_NS: i64 = 1_100_000_000;
 
 /// A run folder, opened: everything but the rows of the large logs.
 pub struct Input {
@@ -11,6 +15,10 @@ pub struct Input {
     pub broadcasts: Vec<Chunk>,
     pub events: Vec<Event>,
     pub metrics: Vec<Metric>,
+    /// Ops outside of these are of no interest.
+    pub ops: Range<i64>,
+    /// Steps that are over.
+    pub steps: Vec<StepMark>,
     /// Observed up to here, ns.
     pub observed_ns: i64,
     /// Times without a connection.
@@ -41,12 +49,26 @@ impl Input {
             replies: chunks::<runlog::Reply>(dir)?,
             broadcasts: chunks::<runlog::Broadcast>(dir)?,
             dir: dir.to_owned(),
+            ops: i64::MIN..i64::MAX,
+            steps: steps(&events),
             manifest,
             events,
             metrics,
             observed_ns,
             gaps,
         })
+    }
+
+    /// What a step was, as a run of its own: it is over, whatever became of the run.
+    pub fn of_step(mut self, mark: &StepMark) -> Input {
+        self.ops = mark.first_op..mark.end_op;
+        let during = mark.from_ns.saturating_sub(SAMPLE_NS)..=mark.drained_ns;
+        self.metrics.retain(|metric| during.contains(&metric.t_ns));
+        self.events.retain(|event| during.contains(&event.t_ns));
+        self.gaps.retain(|gap| gap.lost_ns <= mark.drained_ns && gap.up_ns >= mark.from_ns);
+        self.manifest.state = State::Complete;
+        self.steps.clear();
+        self
     }
 
     /// Events of one kind.
@@ -73,6 +95,12 @@ impl Input {
     pub fn unconfirmed(&self, connection: u16, sent_ns: i64) -> bool {
         self.gaps.iter().any(|gap| gap.connection == connection && gap.confirmed_ns < sent_ns && sent_ns <= gap.lost_ns)
     }
+}
+
+/// What events say of steps; one that cannot be read is of a later version, and no step to us.
+fn steps(events: &[Event]) -> Vec<StepMark> {
+    let of_kind = events.iter().filter(|e| &*e.kind == EventKind::Step.name());
+    of_kind.filter_map(|e| serde_json::from_str(e.text.as_deref()?).ok()).collect()
 }
 
 fn rows<T: runlog::Table>(

@@ -14,6 +14,7 @@
 mod analysis;
 mod backlog;
 mod buckets;
+mod capacity;
 mod count;
 mod gated;
 mod input;
@@ -26,9 +27,10 @@ mod tally;
 mod verdict;
 pub mod wave;
 
-pub use analysis::{Question, analyze, analyze_with};
+pub use analysis::{Question, analyze, analyze_step, analyze_with, check_lines};
+pub use capacity::{Knee, Trial, knee};
 pub use samples::{Percentile, Samples};
-pub use slo::{Line, LineError};
+pub use slo::{Line, LineError, SLO_PRESETS, slo_preset};
 pub use summary::*;
 
 /// Why a run cannot be analysed.

@@ -12,4 +12,4 @@ pub use csv::csv;
 pub use hgrm::hgrm;
 pub use html::html;
 pub use json::json;
-pub use text::text;
+pub use text::{outcome_name, text};

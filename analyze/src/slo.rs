@@ -104,6 +104,17 @@ impl Operator {
     }
 }
 
+impl Operator {
+    /// The sign between a measurement and a bound that it breaks. Where it is `>=`, equality is the rare case.
+    fn broken(self) -> &'static str {
+        match self {
+            Operator::Less | Operator::LessOrEqual => ">",
+            Operator::Equal => "!=",
+            Operator::GreaterOrEqual | Operator::Greater => "<",
+        }
+    }
+}
+
 /// What a measurement is compared with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Bound {
@@ -123,6 +134,77 @@ impl Bound {
             Bound::Fraction(f) => f,
             Bound::Count(n) => n,
         }
+    }
+}
+
+/// What the reference load generator judges its workloads by, as lines; of a preset, those apply whose series a run has.
+pub const SLO_PRESETS: &[(&str, &[&str])] = &[
+    (
+        "messages",
+        &[
+            "send/reply p95 < 100ms",
+            "send/reply p99 < 250ms",
+            "send/puback p95 < 100ms",
+            "send/puback p99 < 250ms",
+            "send/broadcast p95 < 100ms",
+            "send/broadcast p99 < 250ms",
+            "errors < 0.1%",
+            "backlog growth < 1000",
+        ],
+    ),
+    (
+        "history",
+        &[
+            "history/reply p95 < 100ms",
+            "history/reply p99 < 250ms",
+            "thread/reply p95 < 100ms",
+            "thread/reply p99 < 250ms",
+            "errors < 0.1%",
+        ],
+    ),
+    (
+        "daily",
+        &[
+            "send/broadcast p95 < 500ms",
+            "send/broadcast p99 < 1s",
+            "mark_read/reply p95 < 100ms",
+            "mark_read/reply p99 < 250ms",
+            "refresh_room_list/reply p95 < 200ms",
+            "refresh_room_list/reply p99 < 500ms",
+            "scroll_history/reply p95 < 500ms",
+            "scroll_history/reply p99 < 1500ms",
+            "member_add/reply p95 < 200ms",
+            "member_add/reply p99 < 500ms",
+            "mute_toggle/reply p95 < 100ms",
+            "mute_toggle/reply p99 < 250ms",
+            "room_create/reply p95 < 500ms",
+            "room_create/reply p99 < 1500ms",
+            "errors < 0.1%",
+            "backlog growth < 1000",
+        ],
+    ),
+    ("max-room-size", &["send/broadcast p95 < 500ms", "send/broadcast p99 < 1s", "errors < 0.1%", "backlog growth < 1000"]),
+];
+
+/// The lines of a preset.
+pub fn slo_preset(name: &str) -> Option<Vec<Line>> {
+    let (_, lines) = SLO_PRESETS.iter().find(|(known, _)| *known == name)?;
+    Some(lines.iter().map(|text| text.parse().expect("ours")).collect())
+}
+
+impl Line {
+    /// How it reads that this was measured, and breaks it.
+    ///
+    /// ```
+    /// let line: analyze::Line = "send/broadcast p95 < 100ms".parse().unwrap();
+    /// assert_eq!(line.breach("143ms"), "send/broadcast p95 143ms > 100ms");
+    /// ```
+    pub fn breach(&self, measured: &str) -> String {
+        let words = self.text.split(' ').map(|word| match operator(word) {
+            Some(operator) => format!("{measured} {}", operator.broken()),
+            None => word.to_owned(),
+        });
+        words.collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -255,6 +337,12 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Line>().unwrap_or_else(|e| panic!("{e}")).to_string(), text);
         }
+    }
+
+    #[test]
+    fn presets_can_be_read() {
+        assert!(SLO_PRESETS.iter().all(|(name, lines)| slo_preset(name).is_some_and(|read| read.len() == lines.len())));
+        assert!(slo_preset("nothing").is_none());
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use runlog::{Axis, StepMark};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -30,6 +31,76 @@ pub struct Summary {
     pub buckets: Vec<Bucket>,
     /// What there is to distrust.
     pub evidence: Evidence,
+    /// Of a run in steps: each, judged by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// Of a run in steps: what they come to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
+}
+
+/// A stretch of a run at one tempo.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// When, and at what it aimed.
+    pub mark: StepMark,
+    /// What its hold comes to.
+    pub verdict: Verdict,
+    /// Operations per second in its hold: intended, achieved.
+    pub rate_per_sec: (f64, f64),
+    /// 99th percentile of sent − intended, ns.
+    pub late_p99_ns: Option<i64>,
+    /// One per action and answer.
+    pub series: Vec<Series>,
+    /// Per consumer.
+    pub backlog: Vec<Backlog>,
+    /// Mean and peak CPU by source, cores.
+    pub cpu: BTreeMap<String, (f64, f64)>,
+}
+
+impl Step {
+    /// What its hold really offered: random arrivals are not quite as many as aimed at.
+    pub fn offered(&self) -> f64 {
+        if self.mark.axis == Axis::Rate && self.rate_per_sec.0 > 0.0 { self.rate_per_sec.0 } else { self.mark.target }
+    }
+
+    /// From the analysis of its hold.
+    pub fn new(mark: &StepMark, summary: Summary) -> Step {
+        Step {
+            mark: mark.clone(),
+            verdict: summary.verdict,
+            rate_per_sec: (summary.rate.intended_per_sec, summary.rate.achieved_per_sec),
+            late_p99_ns: summary.lateness.percentiles.p99_ns,
+            series: summary.series,
+            backlog: summary.backlog,
+            cpu: summary.evidence.cpu,
+        }
+    }
+}
+
+/// How much the target can take under the SLO.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// What the numbers count.
+    pub axis: Axis,
+    /// The most that passes; `None` if no step could say.
+    pub answer: Option<f64>,
+    /// Of a search: an interval that holds the knee with this probability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<(f64, f64, f64)>,
+    /// Of a search: how many of how many trials near the answer and not above it passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trials: Option<(u32, u32)>,
+    /// Whether the smallest step tripped already.
+    pub first_trips: bool,
+    /// What breaks next: `send/broadcast p95 143ms > 100ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_limit: Option<String>,
+    /// Of a search: whether the target fails after an overload what it passed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hysteresis: Option<bool>,
+    /// What a reader must know.
+    pub notes: Vec<String>,
 }
 
 /// What was analysed.

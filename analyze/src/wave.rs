@@ -16,8 +16,8 @@ pub const WAVE_OPS: i64 = 32 * 1024;
 /// What is asked of a log besides the counts.
 #[derive(Debug, Clone)]
 pub(crate) struct Grid {
-    /// Ops due before are not counted, ns.
-    pub warmup_ns: i64,
+    /// Ops due in this time are counted, ns.
+    pub due_ns: Range<i64>,
     /// Lengths of windows, ns; the first is for display.
     pub windows_ns: Vec<i64>,
 }
@@ -349,7 +349,7 @@ impl<'a> Wave<'a> {
                     self.tally.counts.orphans +=
                         copies.len() as u64 + self.answers().filter(|&a| self.came(index, a).is_some()).count() as u64
                 }
-                _ if slot.intended_ns >= self.grid.warmup_ns => self.retire_op(index, &slot, &copies),
+                _ if self.grid.due_ns.contains(&slot.intended_ns) => self.retire_op(index, &slot, &copies),
                 _ => {}
             }
             let answers = self.layout.answers;

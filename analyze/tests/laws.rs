@@ -33,7 +33,8 @@ fn asked(dir: &std::path::Path, threads: usize) -> Summary {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let lines = ["send/reply p99 < 1ms", "send/reply p95 < 1ms every 10ms", "errors < 1% every 20ms", "missing == 0"];
     let slo = Some(lines.iter().map(|l| l.parse().unwrap()).collect());
-    let mut summary = pool.install(|| analyze(dir, &Question { slo, warmup_ns: 1_000_000, window_ns: Some(5_000_000) })).unwrap();
+    let mut summary =
+        pool.install(|| analyze(dir, &Question { slo, warmup_ns: 1_000_000, window_ns: Some(5_000_000), ..Question::default() })).unwrap();
     summary.run.folder = String::new();
     summary
 }

@@ -34,6 +34,10 @@ pub enum Command {
     Check(Check),
     /// Send a schedule and log everything
     Replay(Replay),
+    /// Walk given steps and say how much the target takes, and what breaks next
+    Ramp(Ramp),
+    /// Find how much the target takes, with an interval
+    Search(SearchArgs),
     /// Percentiles and a verdict, from the log of a run
     Analyze(Analyze),
     /// Run the chat services, small and faithful, behind a nats-server
@@ -261,9 +265,8 @@ pub struct Replay {
     /// Say what would be sent, and send nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Judge the run by this line; may be repeated. The exit code is the verdict's
-    #[arg(long)]
-    pub slo: Vec<String>,
+    #[command(flatten)]
+    pub judge: Judge,
     /// No progress
     #[arg(short, long)]
     pub quiet: bool,
@@ -279,15 +282,22 @@ pub struct Replay {
 pub struct Analyze {
     /// Run folder
     pub run: PathBuf,
-    /// Condition, in place of the workload's own; may be repeated
-    #[arg(long)]
-    pub slo: Vec<String>,
+    #[command(flatten)]
+    pub judge: Judge,
     /// Leave out what was due before
     #[arg(long, default_value = "0s", value_parser = units::parse_duration_ns)]
     pub warmup: i64,
     /// Length of the windows of charts and tables
     #[arg(long, value_parser = units::parse_duration_ns)]
     pub window: Option<i64>,
+    #[command(flatten)]
+    pub outputs: Outputs,
+}
+
+/// What a report is written to besides standard output.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Report")]
+pub struct Outputs {
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
@@ -303,6 +313,99 @@ pub struct Analyze {
     /// Write a percentile table (.hgrm) of each series to this folder
     #[arg(long, value_name = "DIR")]
     pub hgrm: Option<PathBuf>,
+}
+
+/// What a run is judged by; with none of these, by the workload's own lines.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Verdict")]
+pub struct Judge {
+    /// Condition: 'send/reply p95 < 100ms'; may be repeated. The exit code is the verdict's
+    #[arg(long, value_name = "LINE")]
+    pub slo: Vec<String>,
+    /// TOML file with slo = ["LINE", ...]
+    #[arg(long, value_name = "FILE")]
+    pub slo_file: Option<PathBuf>,
+    /// Conditions that the reference load generator judges by: messages, daily, history, max-room-size
+    #[arg(long, value_name = "NAME")]
+    pub slo_preset: Option<String>,
+}
+
+/// Steps of a run.
+#[derive(Debug, ClapArgs)]
+pub struct Course {
+    /// Schedule file; it is looped as often as it takes
+    pub schedule: PathBuf,
+    /// Run folder to write [default: runs/ULID]
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// At the start of each step, not counted
+    #[arg(long, default_value = "5s", value_parser = units::parse_duration_ns)]
+    pub warmup: i64,
+    /// What counts of each step
+    #[arg(long, default_value = "30s", value_parser = units::parse_duration_ns)]
+    pub hold: i64,
+    /// Between steps, at least; the next also waits until the target's consumers are drained
+    #[arg(long, default_value = "2s", value_parser = units::parse_duration_ns)]
+    pub cooldown: i64,
+    /// Publishing connections
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(replay::Connections::MAX)))]
+    pub connections: u16,
+    /// A connection for each session
+    #[arg(long, conflicts_with = "connections")]
+    pub direct: bool,
+    /// No progress
+    #[arg(short, long)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub judge: Judge,
+    #[command(flatten)]
+    pub nats: Nats,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo ramp a.parquet --steps 100,200 --warmup 1s --hold 2s\n  \
+retempo ramp a.parquet --users-steps 10,20 --warmup 0s --hold 2s --slo 'missing == 0' --json")]
+pub struct Ramp {
+    /// Operations per second, ascending: 500,1k,2k
+    #[arg(long, value_name = "LIST", conflicts_with = "users_steps")]
+    pub steps: Option<String>,
+    /// Users, ascending: the first so many sessions, each keeping its own rhythm
+    #[arg(long, value_name = "LIST")]
+    pub users_steps: Option<String>,
+    /// End with the first step that trips
+    #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
+    pub stop_on_trip: bool,
+    #[command(flatten)]
+    pub course: Course,
+    #[command(flatten)]
+    pub outputs: Outputs,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  retempo search a.parquet --from 100 --to 150 --warmup 0s --hold 1s --cooldown 0s --slo 'missing == 0'\n  \
+retempo search a.parquet --from 50 --to 100 --warmup 0s --hold 1s --cooldown 0s --slo-preset messages --csv out"
+)]
+pub struct SearchArgs {
+    /// The first rate: 100, 2k
+    #[arg(long, value_parser = rate_per_sec, default_value = "100")]
+    pub from: f64,
+    /// Never above this
+    #[arg(long, value_parser = rate_per_sec, default_value = "100k")]
+    pub to: f64,
+    /// How exactly the edge is wanted
+    #[arg(long, value_parser = units::parse_fraction, default_value = "5%")]
+    pub resolution: f64,
+    /// Trials at most
+    #[arg(long, default_value_t = 30)]
+    pub trials: usize,
+    /// Order of the repeats at the edge
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub course: Course,
+    #[command(flatten)]
+    pub outputs: Outputs,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,11 +3,14 @@
 mod analyze;
 mod check;
 mod compile;
+mod course;
 mod demo;
 mod inspect;
 mod nats;
 mod preset;
+mod ramp;
 mod replay;
+mod search;
 mod seed;
 mod standin;
 
@@ -26,6 +29,8 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Teardown(args) => seed::teardown(&args.fixture),
         Command::Check(args) => check::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Ramp(args) => ramp::run(&args),
+        Command::Search(args) => search::run(&args),
         Command::Analyze(args) => analyze::run(&args),
         Command::Standin(args) => standin::run(&args),
         Command::Completions(args) => {

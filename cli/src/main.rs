@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod failure;
 mod output;
+mod search;
 
 use clap::Parser;
 use failure::{Exit, Failure};

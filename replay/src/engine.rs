@@ -11,6 +11,7 @@ use crate::receiver::{Incoming, Receiver};
 use crate::release::{Released, Releases};
 use crate::sender::Sender;
 use crate::shared::{Counters, Progress, Shared, Stop};
+use crate::steps::{Conduct, Steps, Stretches};
 use crate::{monitor, os, reconnect};
 use runlog::{ConnectionInfo, EventKind, Expected, Granted, HostInfo, Manifest, RUN_FORMAT, Role, State};
 use schedule::IdKey;
@@ -44,6 +45,32 @@ pub struct Report {
 /// # Errors
 /// [`Error`], before anything is sent: the schedule, the folder, the server. Once sending, what goes wrong is logged.
 pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn FnMut(&Progress)) -> Result<Report, Error> {
+    run(options, plan, stop, progress, None)
+}
+
+/// As [`replay`], in steps that `conduct` decides one by one. `plan` should be that of the fastest.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_steps(
+    options: &Options,
+    plan: &Plan,
+    stop: &Stop,
+    progress: &mut dyn FnMut(&Progress),
+    conduct: &mut Conduct<'_>,
+) -> Result<Report, Error> {
+    let (steps, stretches) = Steps::new(conduct);
+    run(options, plan, stop, progress, Some((steps, stretches)))
+}
+
+fn run(
+    options: &Options,
+    plan: &Plan,
+    stop: &Stop,
+    progress: &mut dyn FnMut(&Progress),
+    steps: Option<(Steps<'_, '_>, Stretches)>,
+) -> Result<Report, Error> {
+    let (mut steps, stretches) = steps.unzip();
     let io = |source| Error::Log(runlog::Error::Io { path: options.run_dir.clone(), source });
     std::fs::create_dir_all(&options.run_dir).map_err(io)?;
     let key = IdKey::new(options.run.as_bytes());
@@ -62,15 +89,16 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
         clock,
         stop: stop.clone(),
         connections,
-        counters: Counters::default(),
+        counters: Counters::new(),
         notes,
+        has_backlog: !plan.meta.streams.is_empty(),
         releases,
         sending_done: false.into(),
         finish: false.into(),
         logged: false.into(),
         failure: Mutex::new(None),
     });
-    let mut manifest = manifest(options, plan, shared.connections.iter().map(|c| c.role), &opened, anchor_epoch_ns);
+    let manifest = manifest(options, plan, shared.connections.iter().map(|c| c.role), &opened, anchor_epoch_ns);
     manifest.write(&options.run_dir)?;
 
     let mut threads = Threads::default();
@@ -90,7 +118,7 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
     let (monitored, nats, streams) = (shared.clone(), options.nats.clone(), plan.meta.streams.clone());
     threads.add("monitor", move || monitor::run(&monitored, &nats, &streams));
     let (frames_in, frames) = mpsc::sync_channel(loader::BATCHES_AHEAD);
-    let loader = Loader { shared: shared.clone(), plan: plan.clone(), encoder, out: frames_in };
+    let loader = Loader { shared: shared.clone(), plan: plan.clone(), encoder, stretches, out: frames_in };
     let path = options.schedule.clone();
     threads.add("loader", move || loader.run(&path));
     let sender = Sender {
@@ -110,7 +138,7 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
         sender.run();
     });
 
-    wait_for_the_end(&shared, options, plan, progress);
+    wait_for_the_end(&shared, options, plan, progress, steps.as_mut());
     shared.finish.store(true, Relaxed);
     let mut cpu_ns = threads.join();
     shared.logged.store(true, Relaxed);
@@ -120,11 +148,15 @@ pub fn replay(options: &Options, plan: &Plan, stop: &Stop, progress: &mut dyn Fn
     if let Some(error) = shared.failure.lock().expect("no panic while locked").take() {
         return Err(error);
     }
+    let granted = granted.lock().expect("no panic while locked").clone();
+    close(&shared, options, Manifest { granted, totals: totals(&shared.counters, cpu_ns), ..manifest })
+}
+
+/// The last word on the run.
+fn close(shared: &Shared, options: &Options, mut manifest: Manifest) -> Result<Report, Error> {
     let last = shared.progress();
-    manifest.state = if stop.asked() > 0 { State::Interrupted } else { State::Complete };
-    manifest.granted = granted.lock().expect("no panic while locked").clone();
+    manifest.state = if shared.stop.asked() > 0 { State::Interrupted } else { State::Complete };
     manifest.end_ns = Some(last.t_ns);
-    manifest.totals = totals(&shared.counters, cpu_ns);
     manifest.write(&options.run_dir)?;
     Ok(Report { manifest, progress: last, dropped: shared.counters.dropped.load(Relaxed) })
 }
@@ -265,7 +297,13 @@ fn drain_timeout_ns(options: &Options, plan: &Plan) -> i64 {
 }
 
 /// Until the drain is over: every expected answer is in and it was quiet for a while, or the longest timeout has passed.
-fn wait_for_the_end(shared: &Shared, options: &Options, plan: &Plan, progress: &mut dyn FnMut(&Progress)) {
+fn wait_for_the_end(
+    shared: &Shared,
+    options: &Options,
+    plan: &Plan,
+    progress: &mut dyn FnMut(&Progress),
+    mut steps: Option<&mut Steps<'_, '_>>,
+) {
     let longest_ns = drain_timeout_ns(options, plan);
     let (mut next_progress, mut interrupted) = (PROGRESS_NS, false);
     loop {
@@ -283,19 +321,27 @@ fn wait_for_the_end(shared: &Shared, options: &Options, plan: &Plan, progress: &
         if asked > 1 {
             return shared.event(EventKind::Drained, 0, Some("asked twice to stop"));
         }
-        if !shared.sending_done.load(Relaxed) {
-            continue;
+        if let Some(steps) = &mut steps {
+            steps.tick(shared, || drained(shared, options.drain_quiet_ns, longest_ns).is_some());
         }
-        let c = &shared.counters;
-        let quiet_ns = now - c.last_answer_ns.load(Relaxed).max(c.last_sent_ns.load(Relaxed));
-        let waited_ns = now - c.last_sent_ns.load(Relaxed);
-        let all_in = c.answers.load(Relaxed) == c.expected.load(Relaxed) && c.answers_hash.load(Relaxed) == c.expected_hash.load(Relaxed);
+        if shared.sending_done.load(Relaxed)
+            && let Some(reason) = drained(shared, options.drain_quiet_ns, longest_ns)
+        {
+            return shared.event(EventKind::Drained, 0, Some(reason));
+        }
+    }
+}
+
+/// Whether the answers to everything sent so far are in, or will not come: why.
+fn drained(shared: &Shared, quiet_ns: i64, longest_ns: i64) -> Option<&'static str> {
+    let (c, now) = (&shared.counters, shared.clock.now_ns());
+    let is_quiet = now - c.last_answer_ns.load(Relaxed).max(c.last_sent_ns.load(Relaxed)) >= quiet_ns;
+    let waited_ns = now - c.last_sent_ns.load(Relaxed);
+    let all_in = c.answers.load(Relaxed) == c.expected.load(Relaxed) && c.answers_hash.load(Relaxed) == c.expected_hash.load(Relaxed);
+    match () {
+        () if all_in && is_quiet => Some("every expected answer is in"),
         // Strictly past every deadline, so that what is missing then is missing.
-        let reason = match () {
-            () if all_in && quiet_ns >= options.drain_quiet_ns => "every expected answer is in",
-            () if waited_ns > longest_ns + TICK_NS => "the longest timeout has passed",
-            () => continue,
-        };
-        return shared.event(EventKind::Drained, 0, Some(reason));
+        () if waited_ns > longest_ns + TICK_NS => Some("the longest timeout has passed"),
+        () => None,
     }
 }

@@ -36,7 +36,9 @@ mod reconnect;
 mod release;
 mod sender;
 mod shared;
+mod steps;
 
-pub use engine::{Report, replay};
+pub use engine::{Report, replay, replay_steps};
 pub use options::{Connections, Error, OnDisconnect, Options, Plan, TempoChoice};
 pub use shared::{Progress, Stop};
+pub use steps::{Conduct, Step};

@@ -4,9 +4,11 @@ use crate::encoder::Encoder;
 use crate::options::{Error, Plan};
 use crate::release::Waiting;
 use crate::shared::{NOTHING, Shared};
+use crate::steps::{Loaded, Stretch, Stretches};
 use runlog::Flags;
 use schedule::{Expect, Part, Reader, Row, Slot};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
@@ -14,6 +16,8 @@ use std::sync::{Arc, mpsc};
 const BATCH_FRAMES: usize = 2048;
 /// Bytes of a batch; the batch that passes it is closed.
 const BATCH_BYTES: usize = 1 << 20;
+/// Ops that their 40 bits of an id can number.
+const OPS_MAX: i64 = 1 << 40;
 /// Batches ready ahead of the pacer.
 pub(crate) const BATCHES_AHEAD: usize = 64;
 
@@ -55,6 +59,8 @@ pub(crate) struct Loader {
     pub shared: Arc<Shared>,
     pub plan: Plan,
     pub encoder: Arc<Encoder>,
+    /// For a run in steps.
+    pub stretches: Option<Stretches>,
     pub out: mpsc::SyncSender<FrameBatch>,
 }
 
@@ -69,15 +75,23 @@ impl Loader {
     fn load(&self, path: &Path) -> Result<(), Error> {
         let reader = Reader::open(path)?;
         let mut builder = Builder::new(self);
-        for lap in 0..i64::from(self.plan.loops) {
+        let Some(mut span) = self.first() else { return Ok(()) };
+        let mut first_op = 0;
+        for lap in 0..self.laps() {
             for batch in reader.batches()? {
                 for row in batch?.rows() {
-                    let intended_ns = self.plan.run_ns(lap, row.at_ns);
-                    if intended_ns >= self.plan.until_ns || self.shared.stop.asked() > 0 {
+                    let at_ns = lap * self.plan.meta.duration_ns + row.at_ns;
+                    while span.run_ns(at_ns) >= span.stretch.until_ns || self.shared.stop.asked() > 0 {
                         builder.send();
-                        return Ok(());
+                        let end_op = self.encoder.op(row.op, lap);
+                        match self.next(std::mem::replace(&mut first_op, end_op)..end_op, builder.frames) {
+                            Some(next) => span = next,
+                            None => return Ok(()),
+                        }
                     }
-                    builder.add(&row, lap, intended_ns);
+                    if row.session < span.stretch.sessions {
+                        builder.add(&row, lap, at_ns, &mut span);
+                    }
                     if builder.full() && !builder.send() {
                         return Ok(());
                     }
@@ -85,13 +99,56 @@ impl Loader {
             }
         }
         builder.send();
+        self.next(first_op..self.encoder.op(0, self.laps()), builder.frames);
         Ok(())
+    }
+
+    fn laps(&self) -> i64 {
+        match &self.stretches {
+            None => i64::from(self.plan.loops),
+            // As many as ops can be numbered.
+            Some(_) if self.plan.may_loop => OPS_MAX / self.plan.meta.rows,
+            Some(_) => 1,
+        }
+    }
+
+    fn first(&self) -> Option<Span> {
+        match &self.stretches {
+            None => {
+                let stretch = Stretch { tempo: self.plan.tempo.clone(), sessions: u32::MAX, start_ns: 0, until_ns: self.plan.until_ns };
+                Some(Span { stretch, base_ns: Some(0) })
+            }
+            Some(stretches) => Some(Span { stretch: stretches.next.recv().ok()?, base_ns: None }),
+        }
+    }
+
+    /// A stretch is loaded: the next, if there is one. `frames` counts those of the run so far.
+    fn next(&self, ops: Range<i64>, frames: i64) -> Option<Span> {
+        let stretches = self.stretches.as_ref()?;
+        stretches.loaded.send(Loaded { first_op: ops.start, end_op: ops.end, frames }).ok()?;
+        Some(Span { stretch: stretches.next.recv().ok()?, base_ns: None })
+    }
+}
+
+/// A stretch, and the place in the schedule where it began.
+struct Span {
+    stretch: Stretch,
+    /// The offset that is due at its start: that of its first row.
+    base_ns: Option<i64>,
+}
+
+impl Span {
+    fn run_ns(&mut self, at_ns: i64) -> i64 {
+        let base_ns = *self.base_ns.get_or_insert(at_ns);
+        self.stretch.start_ns.saturating_add(self.stretch.tempo.run_ns(at_ns - base_ns))
     }
 }
 
 struct Builder<'a> {
     loader: &'a Loader,
     batch: FrameBatch,
+    /// Handed on or held so far.
+    frames: i64,
     at: wire::Offsets,
     buckets: HashMap<String, u32>,
     expected: HashMap<Vec<Expect>, u32>,
@@ -105,6 +162,7 @@ impl<'a> Builder<'a> {
         Builder {
             loader,
             batch: empty(),
+            frames: 0,
             at: wire::Offsets::default(),
             buckets: HashMap::new(),
             expected: HashMap::new(),
@@ -124,7 +182,10 @@ impl<'a> Builder<'a> {
         batch.frames.is_empty() || self.loader.out.send(batch).is_ok()
     }
 
-    fn add(&mut self, row: &Row<'_>, lap: i64, intended_ns: i64) {
+    /// Encodes a row, or has it wait for its gate; `at_ns` is its offset with the laps before it.
+    fn add(&mut self, row: &Row<'_>, lap: i64, at_ns: i64, span: &mut Span) {
+        let intended_ns = span.run_ns(at_ns);
+        self.frames += 1;
         let encoder = &self.loader.encoder;
         let mut frame = Frame {
             op: encoder.op(row.op, lap),
@@ -143,7 +204,7 @@ impl<'a> Builder<'a> {
             }
             if let Some(gate) = row.gate() {
                 // A delay passes as fast as the schedule does.
-                let delay_ns = self.loader.plan.run_ns(lap, row.at_ns.saturating_add(gate.delay_ns)) - intended_ns;
+                let delay_ns = span.run_ns(at_ns.saturating_add(gate.delay_ns)) - intended_ns;
                 return releases.hold(Waiting { row: row.to_operation(), lap, frame }, gate, delay_ns);
             }
         }

@@ -52,6 +52,7 @@ impl Logger {
                 logs.broadcasts.flush()?;
                 logs.metrics.flush()?;
                 logs.events.flush()?;
+                self.shared.counters.flushed_ns.store(watermark, Relaxed);
                 last_flush = started;
             }
             if finishing {

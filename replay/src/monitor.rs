@@ -52,7 +52,10 @@ impl Wall {
 }
 
 async fn sample_backlog(shared: &Shared, client: Option<&async_nats::Client>, streams: &[String], missing: &mut Vec<String>) {
-    let Some(client) = client else { return };
+    let Some(client) = client else {
+        shared.counters.backlog_ns.store(i64::MAX, Relaxed);
+        return;
+    };
     if tokio::time::timeout(Duration::from_secs(2), backlog(shared, client, streams, missing)).await.is_err() {
         shared.event(EventKind::Note, 0, Some("no backlog sample: JetStream did not answer for 2 s"));
     }
@@ -107,6 +110,7 @@ async fn backlog(shared: &Shared, client: &async_nats::Client, streams: &[String
         }
     }
     shared.counters.backlog.store(pending_total, Relaxed);
+    shared.counters.backlog_ns.store(shared.clock.now_ns(), Relaxed);
 }
 
 fn metric_note(shared: &Shared, t_ns: i64, source: &str, metric: &str, value: f64) {

@@ -151,6 +151,8 @@ pub struct Plan {
     pub sessions: u32,
     /// Whether any op waits for an answer.
     pub gated: bool,
+    /// Whether it may be sent more than once: no op has a key or is of an action marked once.
+    pub may_loop: bool,
 }
 
 impl Plan {
@@ -191,6 +193,7 @@ impl Plan {
             ops_by_action: vec![0; meta.actions.len()],
             sessions: 1,
             gated: false,
+            may_loop: true,
             lap_bytes: 0,
             max_payload_bytes: 0,
             ops: 0,
@@ -227,7 +230,8 @@ impl Plan {
     fn count(&mut self, batch: &Batch, whole_laps: u32) -> Result<(), String> {
         for row in batch.rows() {
             self.gated |= row.gate().is_some();
-            if self.loops > 1 && (row.key.is_some() || self.meta.actions[usize::from(row.action)].once) {
+            self.may_loop &= row.key.is_none() && !self.meta.actions[usize::from(row.action)].once;
+            if self.loops > 1 && !self.may_loop {
                 return Err(format!(
                     "op {} cannot be sent twice (it has a key, or its action is marked once); replay without --loops",
                     row.op

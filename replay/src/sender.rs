@@ -19,8 +19,9 @@ use wire::Stream;
 /// Between looks at connections that nothing is sent over, ns.
 const LOOK_AFTER_NS: i64 = 20_000_000;
 const LOOK_AFTER_AT_ONCE: usize = 64;
-/// Sleep where the loader has nothing ready, ns.
+/// Sleep where the loader has nothing ready, ns; longer by as much each time, between steps.
 const STARVED_NS: i64 = 100_000;
+const STARVED_MAX: i64 = 20;
 /// Longest sleep: connections and signals are looked after at least this often, ns.
 const NAP_NS: i64 = 50_000_000;
 /// A send later than this is flagged with its cause, ns.
@@ -110,7 +111,7 @@ impl Sender {
         }
         let mut ready = Ready::default();
         let mut spin = Spin::new(self.rate_per_sec);
-        let (mut next_write_ns, mut give_up_ns) = (i64::MIN, None);
+        let (mut next_write_ns, mut give_up_ns, mut starved) = (i64::MIN, None, 0);
         if let Some(releases) = &self.shared.releases {
             releases.wake_me();
         }
@@ -123,6 +124,7 @@ impl Sender {
             let wait = match pacer::step(now, ready.intended_ns(), ready.last) {
                 Step::Send(_) if now < next_write_ns => next_write_ns,
                 Step::Send(n) => {
+                    starved = 0;
                     // More may be due than goes out at once.
                     next_write_ns = if n < pacer::BURST_MAX { now.saturating_add(self.write_spacing_ns) } else { now };
                     let taken = self.send(&mut lanes, &mut ready, n);
@@ -130,7 +132,10 @@ impl Sender {
                     0
                 }
                 Step::Wait(t) => t,
-                Step::Starved => now + STARVED_NS,
+                Step::Starved => {
+                    starved += 1;
+                    now + STARVED_NS * starved.min(STARVED_MAX)
+                }
                 Step::Done if self.any_waits() => now + NAP_NS,
                 Step::Done if lanes.all.iter().all(|l| l.outbox.unwritten().is_empty()) => break,
                 Step::Done if now > *give_up_ns.get_or_insert(now.saturating_add(self.give_up_ns)) => break,

@@ -39,6 +39,10 @@ pub struct Progress {
     pub backlog: i64,
     /// Whether the last op was sent.
     pub draining: bool,
+    /// Number of the step under way, from 1; 0 where there are none.
+    pub step: u32,
+    /// What the step aims at: operations per second, or users.
+    pub target: f64,
 }
 
 /// Index of no bucket, and of no expected answers.
@@ -97,6 +101,13 @@ pub(crate) struct Counters {
     /// Sum of [`answer_hash`] over the answers expected, and over those received: equal when nothing is missing or twice.
     pub expected_hash: AtomicU64,
     pub answers_hash: AtomicU64,
+    /// When `backlog` was sampled: `i64::MIN` before the first time, `i64::MAX` where it cannot be.
+    pub backlog_ns: AtomicI64,
+    /// Everything up to here is in the log.
+    pub flushed_ns: AtomicI64,
+    /// The step under way, and its target as the bits of an `f64`.
+    pub step: AtomicI64,
+    pub target: AtomicU64,
     pub last_answer_ns: AtomicI64,
     pub last_sent_ns: AtomicI64,
     late: LateHistogram,
@@ -120,6 +131,10 @@ impl Default for LateHistogram {
 }
 
 impl Counters {
+    pub fn new() -> Counters {
+        Counters { backlog_ns: i64::MIN.into(), ..Counters::default() }
+    }
+
     pub fn late(&self, ns: i64) {
         self.late.0[(64 - ns.max(1).leading_zeros()) as usize % 64].fetch_add(1, Relaxed);
     }
@@ -147,6 +162,8 @@ pub(crate) struct Shared {
     pub connections: Vec<Connection>,
     pub counters: Counters,
     pub notes: mpsc::SyncSender<Note>,
+    /// Whether the target's consumers are watched.
+    pub has_backlog: bool,
     /// Where ops wait for answers, if any does.
     pub releases: Option<Releases>,
     /// The pacer has nothing more to send.
@@ -191,6 +208,8 @@ impl Shared {
             late_p99_ns: c.take_late_p99_ns(),
             backlog: c.backlog.load(Relaxed),
             draining: self.sending_done.load(Relaxed),
+            step: c.step.load(Relaxed) as u32,
+            target: f64::from_bits(c.target.load(Relaxed)),
         }
     }
 }

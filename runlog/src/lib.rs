@@ -40,6 +40,7 @@ mod cell;
 mod expected;
 mod manifest;
 mod reader;
+mod step;
 mod table;
 mod writer;
 
@@ -47,6 +48,7 @@ pub use cell::{Cell, Text};
 pub use expected::Expected;
 pub use manifest::{ConnectionInfo, Granted, HostInfo, MANIFEST, Manifest, RUN_FORMAT, Role, State};
 pub use reader::{Chunk, chunks};
+pub use step::{Axis, Course, StepMark};
 pub use table::{Broadcast, Event, EventKind, Flags, Metric, Outcome, Reply, Sent, Status, Table};
 pub use table::{BroadcastColumns, EventColumns, MetricColumns, ReplyColumns, SentColumns};
 pub use table::{GatedSent, GatedSentColumns};

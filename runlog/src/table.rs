@@ -337,6 +337,8 @@ pub enum EventKind {
     SendingDone,
     /// The drain ended. Text: why.
     Drained,
+    /// A step is over. Value: its number. Text: [`crate::StepMark`] as JSON.
+    Step,
     /// Something worth knowing. Text: what.
     Note,
 }
@@ -356,6 +358,7 @@ impl EventKind {
             EventKind::Interrupted => "interrupted",
             EventKind::SendingDone => "sending_done",
             EventKind::Drained => "drained",
+            EventKind::Step => "step",
             EventKind::Note => "note",
         }
     }

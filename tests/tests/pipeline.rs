@@ -182,7 +182,7 @@ fn the_same_run_is_asked_again_without_a_replay() {
     world.run(&world.options(&path, "again"));
     services.stop();
     let dir = world.path("again");
-    let question = |warmup_ns, window_ns| analyze::Question { slo: None, warmup_ns, window_ns };
+    let question = |warmup_ns, window_ns| analyze::Question { warmup_ns, window_ns, ..Default::default() };
     let half = analyze::analyze(&dir, &question(SEC, None)).unwrap();
     assert!((250..350).contains(&half.run.ops), "{}", half.run.ops);
     let fine = analyze::analyze(&dir, &question(0, Some(SEC / 4))).unwrap();

@@ -1,4 +1,4 @@
-use crate::{LineState, Outcome, Percentiles, Series, Summary};
+use crate::{Capacity, LineState, Outcome, Percentiles, Series, Summary};
 use schedule::units::{show_bytes, show_count, show_ns, show_rate};
 use std::fmt::Write;
 
@@ -10,7 +10,10 @@ pub fn text(summary: &Summary) -> String {
     counts(summary, &mut out);
     own(summary, &mut out);
     backlog(summary, &mut out);
-    verdict(summary, &mut out);
+    match &summary.capacity {
+        Some(capacity) => steps(summary, capacity, &mut out),
+        None => verdict(summary, &mut out),
+    }
     out
 }
 
@@ -122,6 +125,44 @@ fn backlog(s: &Summary, out: &mut String) {
     }
 }
 
+/// Each step, and what they come to.
+fn steps(s: &Summary, capacity: &Capacity, out: &mut String) {
+    line!(
+        out,
+        "\n{:>4}  {:>12}  {:12}  {:>10}  {:>9}  {:>9}  {:>8}",
+        "step",
+        "target",
+        "verdict",
+        "achieved",
+        "late p99",
+        "missing",
+        "errors"
+    );
+    for step in &s.steps {
+        let each = || step.series.iter().filter(|x| !x.name.contains(':'));
+        let target = crate::capacity::show(step.mark.axis, step.mark.target);
+        let late = step.late_p99_ns.map_or_else(|| "-".into(), show_ns);
+        let missing = show_count(each().map(|x| x.missing).sum());
+        let errors = show_count(each().map(|x| x.late + x.errors.values().sum::<u64>()).sum());
+        let (outcome, achieved) = (outcome_name(step.verdict.outcome), show_rate(step.rate_per_sec.1));
+        line!(out, "{:>4}  {target:>12}  {outcome:12}  {achieved:>10}  {late:>9}  {missing:>9}  {errors:>8}", step.mark.number);
+        for series in each() {
+            let [p50, _, p95, p99, _] = percentile_cells(&series.response);
+            line!(out, "      {:>26}  p50 {p50}, p95 {p95}, p99 {p99}", series.name);
+        }
+        if step.verdict.outcome != Outcome::Pass {
+            line!(out, "      {}", step.verdict.reasons.first().map_or("", String::as_str));
+        }
+    }
+    line!(out, "\nANSWER: {}", s.verdict.reasons.first().map_or("", String::as_str));
+    if let Some(limit) = &capacity.next_limit {
+        line!(out, "Next limit: {limit}");
+    }
+    for note in &capacity.notes {
+        line!(out, "  - {note}");
+    }
+}
+
 fn verdict(s: &Summary, out: &mut String) {
     line!(out, "");
     for slo in &s.verdict.slos {
@@ -144,7 +185,8 @@ fn verdict(s: &Summary, out: &mut String) {
     }
 }
 
-pub(crate) fn outcome_name(outcome: Outcome) -> &'static str {
+/// `PASS`, `TRIP` or `INCONCLUSIVE`.
+pub fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Pass => "PASS",
         Outcome::Trip => "TRIP",

@@ -1,8 +1,8 @@
-use super::{nats, seed};
+use super::{analyze as analyzing, nats, seed};
 use crate::args::{OnDisconnectArg, Replay};
 use crate::failure::{Exit, Result, could_not_run, usage};
 use crate::output;
-use replay::{Connections, OnDisconnect, Options, Plan, Progress, Stop, TempoChoice};
+use replay::{Conduct, Connections, OnDisconnect, Options, Plan, Progress, Report, Stop, TempoChoice};
 use schedule::Tempo;
 use schedule::units::{show_bytes, show_count, show_ns, show_rate};
 use std::path::PathBuf;
@@ -13,9 +13,9 @@ pub fn run(args: &Replay) -> Result<Exit> {
         (_, Some(rate)) => TempoChoice::Rate(rate),
         _ => TempoChoice::Tempo(Tempo::default()),
     };
-    let lines: Vec<analyze::Line> =
-        args.slo.iter().map(|l| l.parse()).collect::<std::result::Result<_, _>>().map_err(analyze::Error::from)?;
+    let question = analyzing::question(&args.judge)?;
     let plan = Plan::new(&args.schedule, &tempo, args.loops, args.duration)?;
+    analyze::check_lines(&question, &plan.meta)?;
     let peak = plan.meta.peak_rate_per_sec * plan.tempo.speed();
     if let Some(max) = args.max_rate
         && peak > max
@@ -38,7 +38,7 @@ pub fn run(args: &Replay) -> Result<Exit> {
         tempo,
         loops: args.loops,
         duration_ns: args.duration,
-        connections: if args.direct { Connections::Direct } else { Connections::Shared(args.connections) },
+        connections: connections(args.direct, args.connections),
         write_spacing_ns: args.write_spacing,
         on_disconnect: match args.on_disconnect {
             OnDisconnectArg::Hold => OnDisconnect::Hold,
@@ -49,8 +49,8 @@ pub fn run(args: &Replay) -> Result<Exit> {
     };
     let report = send(&options, &plan, args.quiet)?;
     output::print(&format!("{}\n", run_dir.display()));
-    if !lines.is_empty() {
-        let summary = analyze::analyze(&run_dir, &analyze::Question { slo: Some(lines), ..Default::default() })?;
+    if question.slo.is_some() {
+        let summary = analyze::analyze(&run_dir, &question)?;
         eprint!("{}", analyze::render::text(&summary));
         return Ok(if report.interrupted { Exit::Interrupted } else { summary.verdict.outcome.into() });
     }
@@ -65,6 +65,15 @@ pub struct Sent {
 
 /// Replays with progress and signals: the first drains, the second quits.
 pub fn send(options: &Options, plan: &Plan, quiet: bool) -> Result<Sent> {
+    sent(quiet, |stop, progress| replay::replay(options, plan, stop, progress))
+}
+
+/// The same in steps.
+pub fn send_steps(options: &Options, plan: &Plan, quiet: bool, conduct: &mut Conduct<'_>) -> Result<Sent> {
+    sent(quiet, |stop, progress| replay::replay_steps(options, plan, stop, progress, conduct))
+}
+
+fn sent(quiet: bool, run: impl FnOnce(&Stop, &mut dyn FnMut(&Progress)) -> std::result::Result<Report, replay::Error>) -> Result<Sent> {
     let stop = Stop::default();
     let asked = stop.clone();
     let handled = ctrlc::set_handler(move || {
@@ -74,7 +83,7 @@ pub fn send(options: &Options, plan: &Plan, quiet: bool) -> Result<Sent> {
     });
     handled.map_err(|e| could_not_run(format!("cannot watch for signals: {e}")))?;
     let show = !quiet && output::is_terminal();
-    let report = replay::replay(options, plan, &stop, &mut |p: &Progress| {
+    let report = run(&stop, &mut |p: &Progress| {
         if show {
             eprintln!("{}", progress_line(p));
         }
@@ -85,8 +94,17 @@ pub fn send(options: &Options, plan: &Plan, quiet: bool) -> Result<Sent> {
     Ok(Sent { interrupted: stop.asked() > 0 })
 }
 
+/// How sessions are spread, as typed.
+pub fn connections(direct: bool, shared: u16) -> Connections {
+    if direct { Connections::Direct } else { Connections::Shared(shared) }
+}
+
 fn progress_line(p: &Progress) -> String {
-    let phase = if p.draining { "draining" } else { "sending " };
+    let phase = match (p.draining, p.step) {
+        (true, _) => "draining".to_owned(),
+        (false, 0) => "sending ".to_owned(),
+        (false, step) => format!("step {step:<3}"),
+    };
     format!(
         "{phase} {:>7}  due {:>9}  sent {:>9}  answers {:>9}  outstanding {:>7}  late p99 <{:>7}  backlog {:>6}",
         show_ns(p.t_ns - p.t_ns % 1_000_000),
