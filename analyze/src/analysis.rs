@@ -353,6 +353,7 @@ fn evidence(f: &Findings) -> Evidence {
         cpu: cpu.iter().map(|(source, values)| (source.clone(), use_of(values))).collect(),
         host_cpu: host.collect(),
         rss_peak_bytes: rss.unwrap_or(0),
+        consumers_gone: texts(EventKind::ConsumerGone),
         notes: texts(EventKind::Note),
     }
 }

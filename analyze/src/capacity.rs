@@ -157,8 +157,8 @@ fn left_over(steps: &[Step], capacity: &mut Capacity) {
 /// What tripped first in a step, as `send/broadcast p95 143ms > 100ms`.
 fn next_limit(step: &Step) -> Option<String> {
     let breached = step.verdict.slos.iter().find(|slo| slo.state == LineState::Breached)?;
-    let line: Line = breached.line.parse().ok()?;
-    Some(line.breach(&breached.measured))
+    let line: Result<Line, _> = breached.line.parse();
+    Some(line.map_or_else(|_| format!("{}: {}", breached.line, breached.measured), |line| line.breach(&breached.measured)))
 }
 
 /// `2,340/s`, or `10,000 users`.

@@ -371,6 +371,9 @@ pub struct Evidence {
     pub host_cpu: Vec<(i64, f64)>,
     /// Largest own memory, bytes.
     pub rss_peak_bytes: u64,
+    /// Consumers of the target that were there and vanished.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consumers_gone: Vec<String>,
     /// Anything else worth knowing.
     pub notes: Vec<String>,
 }

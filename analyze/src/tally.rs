@@ -174,6 +174,8 @@ pub(crate) struct Counts {
     pub unconfirmed: u64,
     /// Sends later than a millisecond, by cause.
     pub late_by_cause: BTreeMap<&'static str, u64>,
+    /// The latest send of those that were late by our own fault, ns.
+    pub own_late_max_ns: i64,
     /// Answers to ops that are not in the log, or of another action.
     pub orphans: u64,
     /// Latest time at which an op was due, ns.
@@ -196,6 +198,7 @@ impl Counts {
         }
         other.unsent.into_iter().for_each(|(outcome, n)| *self.unsent.entry(outcome).or_default() += n);
         other.late_by_cause.into_iter().for_each(|(cause, n)| *self.late_by_cause.entry(cause).or_default() += n);
+        self.own_late_max_ns = self.own_late_max_ns.max(other.own_late_max_ns);
         self.ops += other.ops;
         self.sent += other.sent;
         self.unconfirmed += other.unconfirmed;
@@ -230,6 +233,9 @@ pub(crate) fn merge_cells(into: &mut [Cell], from: Vec<Cell>) {
 
 /// Sends later than this are counted by cause, ns.
 pub const LATE_NS: i64 = 1_000_000;
+
+/// Causes that are ours, not the target's.
+pub const OWN_CAUSES: [&str; 2] = ["woke_late", "loader_late"];
 
 /// The first cause that applies.
 pub fn cause(flags: u16) -> &'static str {

@@ -5,7 +5,7 @@ use crate::analysis::Findings;
 use crate::samples::Percentile;
 use crate::slo::{Bound, Counter, Line, Metric};
 use crate::summary::{Backlog, Evidence, LineState, Outcome, RateSummary, SloResult, Verdict};
-use crate::tally::{Cell, Copy, Counts, SeriesKey};
+use crate::tally::{Cell, Copy, Counts, OWN_CAUSES, SeriesKey};
 use schedule::units::{show_count, show_ns, show_rate};
 
 /// A percentile needs this many samples beyond it.
@@ -18,6 +18,12 @@ const OWN_LATE_MAX: f64 = 0.01;
 /// Less of the intended rate than this, without fault of the target, likewise.
 const ACHIEVED_MIN: f64 = 0.95;
 
+/// Implied where backlogs are watched.
+const NO_CONSUMER_VANISHES: &str = "no consumer vanishes";
+
+/// What helps a generator that is the limit.
+const OWN_HELP: &str = "give it a core of its own, allow SCHED_FIFO, or lower the rate";
+
 /// A line, measured: the value, how it reads, and what speaks against it.
 struct Measured {
     value: f64,
@@ -29,6 +35,13 @@ struct Measured {
 pub(crate) fn decide(f: &mut Findings, rate: &RateSummary, backlog: &[Backlog], evidence: &Evidence) -> Verdict {
     let lines = f.lines.clone();
     let slos: Vec<SloResult> = lines.iter().enumerate().map(|(i, line)| result(f, i, line, backlog, evidence)).collect();
+    let gone = evidence.consumers_gone.iter().map(|consumer| SloResult {
+        line: NO_CONSUMER_VANISHES.into(),
+        state: LineState::Breached,
+        measured: consumer.clone(),
+        why: None,
+    });
+    let slos = slos.into_iter().chain(gone).collect();
     let limits = generator_limits(&f.counts, rate);
     verdict(slos, limits, state_reasons(f, evidence))
 }
@@ -102,10 +115,11 @@ fn latency(f: &mut Findings, line: &Line, quantile: f64, service: bool) -> Measu
     } else if unresolved(cell) {
         Some(format!("{} answers are unresolved: observation ended first", cell.unresolved))
     } else if breached && !service && service_holds && own_late > (1.0 - quantile) / 2.0 {
-        Some(format!(
-            "sends were late by our own fault ({:.2}%) and service time holds; give the load box a core of its own, or lower the rate",
-            own_late * 100.0
-        ))
+        Some(format!("sends were late by our own fault ({:.2}%) and service time holds; {OWN_HELP}", own_late * 100.0))
+    } else if breached && own_late > OWN_LATE_MAX && value - bound_ns <= f.counts.own_late_max_ns as f64 {
+        // Who sends that late reads that late.
+        let own = show_ns(f.counts.own_late_max_ns);
+        Some(format!("we ran up to {own} late ourselves, and may have read answers as late; {OWN_HELP}"))
     } else {
         None
     };
@@ -189,6 +203,15 @@ fn counted(f: &Findings, line: &Line, counter: Counter, class: Option<&str>) -> 
     let (value, text) = measure(line, n, of);
     let breached = !line.operator.holds(value, line.bound.value());
     let mut doubt = (doubtful && !breached).then(|| format!("{unresolved_n} answers are unresolved: observation ended first"));
+    if breached && matches!(counter, Counter::Errors | Counter::Late) && class.is_none() && own_late(&f.counts) > OWN_LATE_MAX {
+        let late: u64 = cells.iter().map(|c| c.late).sum();
+        let (sure, _) = measure(line, n - late, of);
+        // The same without answers that we may have read too late.
+        doubt = line
+            .operator
+            .holds(sure, line.bound.value())
+            .then(|| format!("we ran late ourselves, and {late} answers were late; {OWN_HELP}"));
+    }
     if counter == Counter::Answered && of == 0 && unresolved_n == 0 && sent == 0 {
         doubt = Some("nothing was sent".into());
     }
@@ -241,7 +264,7 @@ fn worst(backlog: &[Backlog], of: impl Fn(&Backlog) -> f64) -> Measured {
 
 /// Share of the sends that were late because of us.
 fn own_late(counts: &Counts) -> f64 {
-    let ours: u64 = ["woke_late", "loader_late"].iter().filter_map(|cause| counts.late_by_cause.get(cause)).sum();
+    let ours: u64 = OWN_CAUSES.iter().filter_map(|cause| counts.late_by_cause.get(cause)).sum();
     if counts.sent > 0 { ours as f64 / counts.sent as f64 } else { 0.0 }
 }
 
@@ -251,7 +274,7 @@ fn generator_limits(counts: &Counts, rate: &RateSummary) -> Vec<String> {
     let own = own_late(counts);
     if own > OWN_LATE_MAX {
         limits.push(format!(
-            "the generator was the limit: {:.1}% of the sends were more than 1ms late by its own fault; give it a core of its own, allow SCHED_FIFO, or lower the rate",
+            "the generator was the limit: {:.1}% of the sends were more than 1ms late by its own fault; {OWN_HELP}",
             own * 100.0
         ));
     }

@@ -1,7 +1,7 @@
 //! The join of one wave: sends of a range of ops in arrays, answers addressed into them, then retired op by op.
 
 use crate::input::Input;
-use crate::tally::{Cell, Copies, LATE_NS, Layout, Tally, Windows, cause, merge_window};
+use crate::tally::{Cell, Copies, LATE_NS, Layout, OWN_CAUSES, Tally, Windows, cause, merge_window};
 use arrow::array::Array;
 use runlog::{Chunk, Error, Flags, Outcome, Status, Text};
 use runlog::{Expected, JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};
@@ -400,7 +400,11 @@ impl<'a> Wave<'a> {
                 self.sent.count(sent_ns, window_ns, |window, n| counts.rates.entry(window).or_default().sent += n);
                 self.tally.lateness.add(late_ns);
                 if late_ns > LATE_NS {
-                    *counts.late_by_cause.entry(cause(slot.flags)).or_default() += 1;
+                    let cause = cause(slot.flags);
+                    *counts.late_by_cause.entry(cause).or_default() += 1;
+                    if OWN_CAUSES.contains(&cause) {
+                        counts.own_late_max_ns = counts.own_late_max_ns.max(late_ns);
+                    }
                 }
                 counts.unconfirmed += u64::from(self.input.unconfirmed(slot.connection, sent_ns));
                 let (first, last) = counts.sent_span.unwrap_or((sent_ns, sent_ns));

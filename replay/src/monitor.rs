@@ -5,7 +5,7 @@ use crate::os;
 use crate::shared::{Note, Shared};
 use futures::TryStreamExt;
 use runlog::{EventKind, Metric};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) fn run(shared: &Arc<Shared>, options: &wire::Options, streams: &[Stri
         let mut own = OwnUse::new(shared.clock.now_ns());
         let mut wall = Wall { offset_ns: shared.clock.anchor_epoch_ns() };
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
-        let mut missing = Vec::new();
+        let mut known = Known::default();
         while !shared.finished() {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -31,10 +31,10 @@ pub(crate) fn run(shared: &Arc<Shared>, options: &wire::Options, streams: &[Stri
             if let Some(step_ns) = wall.step_ns(shared.clock.anchor_epoch_ns()) {
                 shared.event(EventKind::ClockStep, step_ns, None);
             }
-            sample_backlog(shared, client.as_ref(), streams, &mut missing).await;
+            sample_backlog(shared, client.as_ref(), streams, &mut known).await;
         }
         // Once more, so that a backlog drained within the last second shows.
-        sample_backlog(shared, client.as_ref(), streams, &mut missing).await;
+        sample_backlog(shared, client.as_ref(), streams, &mut known).await;
     });
 }
 
@@ -51,12 +51,12 @@ impl Wall {
     }
 }
 
-async fn sample_backlog(shared: &Shared, client: Option<&async_nats::Client>, streams: &[String], missing: &mut Vec<String>) {
+async fn sample_backlog(shared: &Shared, client: Option<&async_nats::Client>, streams: &[String], known: &mut Known) {
     let Some(client) = client else {
         shared.counters.backlog_ns.store(i64::MAX, Relaxed);
         return;
     };
-    if tokio::time::timeout(Duration::from_secs(2), backlog(shared, client, streams, missing)).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(2), backlog(shared, client, streams, known)).await.is_err() {
         shared.event(EventKind::Note, 0, Some("no backlog sample: JetStream did not answer for 2 s"));
     }
 }
@@ -77,8 +77,24 @@ async fn connect(shared: &Shared, options: &wire::Options) -> Option<async_nats:
     }
 }
 
+/// What was seen of the target's streams.
+#[derive(Default)]
+struct Known {
+    /// Streams that did not answer, told once.
+    silent: Vec<String>,
+    consumers: HashMap<String, BTreeSet<String>>,
+}
+
+impl Known {
+    /// Durables of a stream that were there the last time it answered, and are not now.
+    fn gone(&mut self, stream: &str, now: BTreeSet<String>) -> Vec<String> {
+        let before = self.consumers.insert(stream.to_owned(), now.clone()).unwrap_or_default();
+        before.difference(&now).cloned().collect()
+    }
+}
+
 /// Pending, unacknowledged and redelivered messages of every consumer of every stream.
-async fn backlog(shared: &Shared, client: &async_nats::Client, streams: &[String], missing: &mut Vec<String>) {
+async fn backlog(shared: &Shared, client: &async_nats::Client, streams: &[String], known: &mut Known) {
     let jetstream = async_nats::jetstream::new(client.clone());
     let mut pending_total = 0;
     for name in streams {
@@ -89,14 +105,17 @@ async fn backlog(shared: &Shared, client: &async_nats::Client, streams: &[String
         let consumers = match listed.await {
             Ok(consumers) => consumers,
             Err(why) => {
-                if !missing.contains(name) {
+                if !known.silent.contains(name) {
                     shared.event(EventKind::Note, 0, Some(&format!("no backlog of stream {name}: {why}")));
-                    missing.push(name.clone());
+                    known.silent.push(name.clone());
                 }
                 continue;
             }
         };
         let t_ns = shared.clock.now_ns();
+        for gone in known.gone(name, consumers.iter().map(|c| c.name.clone()).collect()) {
+            shared.event(EventKind::ConsumerGone, 0, Some(&format!("{name}/{gone}")));
+        }
         for consumer in consumers {
             let source = format!("consumer:{name}/{}", consumer.name);
             pending_total += consumer.num_pending as i64 + consumer.num_ack_pending as i64;

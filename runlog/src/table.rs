@@ -337,6 +337,8 @@ pub enum EventKind {
     SendingDone,
     /// The drain ended. Text: why.
     Drained,
+    /// A consumer of the target that was there is gone, though its stream answers. Text: `STREAM/DURABLE`.
+    ConsumerGone,
     /// A step is over. Value: its number. Text: [`crate::StepMark`] as JSON.
     Step,
     /// Something worth knowing. Text: what.
@@ -358,6 +360,7 @@ impl EventKind {
             EventKind::Interrupted => "interrupted",
             EventKind::SendingDone => "sending_done",
             EventKind::Drained => "drained",
+            EventKind::ConsumerGone => "consumer_gone",
             EventKind::Step => "step",
             EventKind::Note => "note",
         }

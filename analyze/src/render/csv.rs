@@ -1,6 +1,8 @@
+use super::outcome_name;
 use crate::{Series, Summary};
 
-/// CSV files by name: `series.csv`, `windows.csv`, `rate.csv`, `backlog.csv`, `buckets.csv`. Times in ns; an empty field
+/// CSV files by name: `series.csv`, `windows.csv`, `rate.csv`, `backlog.csv`, `buckets.csv`, and
+/// `steps.csv` of a run in steps. Times in ns; an empty field
 /// is a percentile that falls among missing answers, or has no samples.
 pub fn csv(summary: &Summary) -> Vec<(&'static str, String)> {
     let cell = |ns: Option<i64>| ns.map_or_else(String::new, |ns| ns.to_string());
@@ -21,13 +23,31 @@ pub fn csv(summary: &Summary) -> Vec<(&'static str, String)> {
     }
     let series = format!("{SERIES_HEADER}\n{}", summary.series.iter().map(|s| series_line(s) + "\n").collect::<String>());
     let buckets = summary.buckets.iter().map(|b| format!("{},{}\n", quoted(&b.bucket), series_line(&b.series))).collect::<String>();
-    vec![
+    let mut files = vec![
         ("series.csv", series),
         ("windows.csv", windows),
         ("rate.csv", rate),
         ("backlog.csv", backlog),
         ("buckets.csv", format!("bucket,{SERIES_HEADER}\n{buckets}")),
-    ]
+    ];
+    if !summary.steps.is_empty() {
+        files.push(("steps.csv", steps(summary)));
+    }
+    files
+}
+
+/// A line per step and series.
+fn steps(summary: &Summary) -> String {
+    let mut steps = format!("step,target,verdict,intended_per_sec,achieved_per_sec,late_p99_ns,backlog_left,{SERIES_HEADER}\n");
+    for step in &summary.steps {
+        let late = step.late_p99_ns.map_or_else(String::new, |ns| ns.to_string());
+        let (mark, outcome, (intended, achieved)) = (&step.mark, outcome_name(step.verdict.outcome), step.rate_per_sec);
+        for series in &step.series {
+            let left = mark.backlog_left;
+            steps += &format!("{},{},{outcome},{intended},{achieved},{late},{left},{}\n", mark.number, mark.target, series_line(series));
+        }
+    }
+    steps
 }
 
 const SERIES_HEADER: &str = "series,count,ok,errors,late,missing,duplicates,unresolved,void,\

@@ -15,6 +15,7 @@ pub fn html(summary: &Summary) -> Result<String, Error> {
         outcome_name(summary.verdict.outcome)
     );
     page += &verdict(summary);
+    page += &steps(summary);
     page += &latency_table(summary);
     page += "<h2>Charts</h2>\n";
     for chart in charts(summary) {
@@ -33,6 +34,33 @@ font-variant-numeric:tabular-nums}th:first-child,td:first-child{text-align:left}
 figure{margin:1rem 0}figure svg{width:100%;height:auto}.badge{display:inline-block;padding:.2rem .8rem;border-radius:.4rem;color:#fff;font-weight:700}\
 .PASS{background:#27ae60}.TRIP{background:#c0392b}.INCONCLUSIVE{background:#e67e22}.met{color:#27ae60}.breached{color:#c0392b;font-weight:700}\
 .undecidable{color:#e67e22;font-weight:700}pre{background:#f5f5f5;padding:.8rem;overflow:auto}.quiet{color:#666}";
+
+/// Of a run in steps: each, with the first reason where it did not pass.
+fn steps(s: &Summary) -> String {
+    if s.steps.is_empty() {
+        return String::new();
+    }
+    let mut out = "<h2>Steps</h2>\n<table><tr><th>target</th><th>verdict</th><th>achieved</th><th>late p99</th><th>series</th>\
+                   <th>p50</th><th>p95</th><th>p99</th></tr>\n"
+        .to_owned();
+    for step in &s.steps {
+        let outcome = outcome_name(step.verdict.outcome);
+        let late = step.late_p99_ns.map_or_else(|| "-".into(), show_ns);
+        let why = if outcome == "PASS" { "" } else { step.verdict.reasons.first().map_or("", String::as_str) };
+        let head = format!(
+            "<td>{}</td><td><span class=\"badge {outcome}\">{outcome}</span><br><span class=\"quiet\">{}</span></td><td>{}</td><td>{late}</td>",
+            crate::capacity::show(step.mark.axis, step.mark.target),
+            escape(why),
+            show_rate(step.rate_per_sec.1)
+        );
+        for (i, series) in step.series.iter().filter(|x| !x.name.contains(':')).enumerate() {
+            let head = if i == 0 { head.as_str() } else { "<td></td><td></td><td></td><td></td>" };
+            let [p50, _, p95, p99, _] = percentile_cells(&series.response);
+            out += &format!("<tr>{head}<td>{}</td><td>{p50}</td><td>{p95}</td><td>{p99}</td></tr>\n", escape(&series.name));
+        }
+    }
+    out + "</table>\n"
+}
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")

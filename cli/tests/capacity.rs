@@ -1,0 +1,235 @@
+//! How much the target takes: ramps and searches against a stand-in of known capacity, and the cases in which a load
+//! generator is easily wrong.
+
+mod common;
+
+use common::{retempo, texts};
+use harness::World;
+use serde_json::Value;
+use standin::{Config, StageName};
+
+const SEC: i64 = 1_000_000_000;
+
+/// Runs a line of arguments against the world's server: exit code, the summary, and standard error.
+fn ask(world: &World, line: &str) -> (i32, Value, String) {
+    let output = retempo(world.dir.path()).args(line.split(' ')).args(["-s", world.server.url(), "--json"]).output().unwrap();
+    let (code, out, err) = texts(&output);
+    (code, serde_json::from_str(&out).unwrap_or(Value::Null), err)
+}
+
+/// `--slo` lines have spaces.
+fn ask_with(world: &World, line: &str, slo: &[&str]) -> (i32, Value, String) {
+    let slo = slo.iter().flat_map(|l| ["--slo", l]);
+    let output = retempo(world.dir.path()).args(line.split(' ')).args(["-s", world.server.url(), "--json"]).args(slo).output().unwrap();
+    let (code, out, err) = texts(&output);
+    (code, serde_json::from_str(&out).unwrap_or(Value::Null), err)
+}
+
+/// A gatekeeper that takes so many at a time, each for so long: its capacity is known.
+fn gatekeeper(concurrency: usize, service: &str) -> Config {
+    let mut config = Config::default();
+    config.stages[StageName::Gatekeeper as usize] = standin::StageConfig { concurrency, service: service.parse().unwrap() };
+    config
+}
+
+fn first_reason(summary: &Value) -> &str {
+    summary["verdict"]["reasons"][0].as_str().unwrap_or("")
+}
+
+#[test]
+fn a_ramp_names_its_answer_and_what_breaks_next() {
+    let world = World::new();
+    let (_, meta) = world.compile("medium", 200.0, 4 * SEC);
+    let services = world.standin(&meta, gatekeeper(20, "40ms"));
+    let line = "ramp medium.parquet --steps 150,300,1k,2k --warmup 500ms --hold 2s --cooldown 0s --csv csv --html r.html -o ramp";
+    let slo = ["send/reply p95 < 500ms", "errors < 1%"];
+    let (mut code, mut summary, mut err) = ask_with(&world, line, &slo);
+    // A machine that is busy with other things may leave a step undecided.
+    for again in ["again", "and-again"] {
+        if err.contains("INCONCLUSIVE") {
+            std::fs::remove_dir_all(world.path("ramp")).unwrap();
+            println!("{again}: {err}");
+            (code, summary, err) = ask_with(&world, line, &slo);
+        }
+    }
+    services.stop();
+    assert_eq!(code, 0, "{err}");
+    let capacity = &summary["capacity"];
+    assert_eq!((capacity["answer"].as_f64(), capacity["first_trips"].as_bool()), (Some(300.0), Some(false)), "{err}");
+    let limit = capacity["next_limit"].as_str().unwrap();
+    assert!(limit.starts_with("send/reply p95 ") && limit.ends_with(" > 500ms"), "{limit}");
+    let outcomes: Vec<&str> = summary["steps"].as_array().unwrap().iter().map(|s| s["verdict"]["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["PASS", "PASS", "TRIP"], "it ends with the first that trips");
+    // Each step is a window of one run, and the run can be asked again.
+    let (_, again, _) = texts_of(&world, &["analyze", "ramp", "--json", "--slo", slo[0], "--slo", slo[1]]);
+    assert_eq!(again["capacity"], summary["capacity"]);
+    assert_eq!(again["steps"], summary["steps"]);
+    let csv = std::fs::read_to_string(world.path("csv/steps.csv")).unwrap();
+    assert!(csv.lines().nth(1).unwrap().starts_with("1,150,PASS,"), "{csv}");
+    assert!(std::fs::read_to_string(world.path("r.html")).unwrap().contains("<h2>Steps</h2>"));
+    let text = analyze::render::text(&serde_json::from_value(summary).unwrap());
+    assert!(text.contains("ANSWER: max rate = 300/s\nNext limit: send/reply p95 "), "{text}");
+}
+
+fn texts_of(world: &World, args: &[&str]) -> (i32, Value, String) {
+    let (code, out, err) = texts(&retempo(world.dir.path()).args(args).output().unwrap());
+    (code, serde_json::from_str(&out).unwrap_or(Value::Null), err)
+}
+
+/// Concurrency ÷ service time is what it can take; the bound lies close above the service time, so that the knee is there.
+fn searched(concurrency: usize, service_ms: u64, seed: u64) {
+    let world = World::new();
+    // Evenly spaced, so that nothing waits below the capacity, and everything above it.
+    let overrides = fixtures::Overrides {
+        rate_per_sec: Some(200.0),
+        duration_ns: Some(10 * SEC),
+        process: Some(fixtures::Process::Uniform),
+        ..Default::default()
+    };
+    let (_, meta) = world.compile_workload(&fixtures::preset("medium").unwrap().with(&overrides).unwrap());
+    let services = world.standin(&meta, gatekeeper(concurrency, &format!("{service_ms}ms")));
+    let line =
+        format!("search medium.parquet --from 100 --to 8k --warmup 1s --hold 3s --cooldown 0s --seed {seed} --slo-file slo.toml -o search");
+    std::fs::write(world.path("slo.toml"), format!("slo = [\"send/reply p95 < {}ms\"]", service_ms + 60)).unwrap();
+    let (code, summary, err) = ask(&world, &line);
+    services.stop();
+    assert_eq!(code, 0, "{err}");
+    let known = concurrency as f64 / service_ms as f64 * 1000.0;
+    let capacity = &summary["capacity"];
+    let answer = capacity["answer"].as_f64().unwrap();
+    assert!((answer / known - 1.0).abs() <= 0.07, "{answer} against {known}\n{err}");
+    let interval: Vec<f64> = capacity["interval"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+    assert!(interval[0] <= answer && answer <= interval[1] && interval[1] / interval[0] < 1.2, "{interval:?}\n{err}");
+    assert!(capacity["next_limit"].as_str().unwrap().starts_with("send/reply p95 "), "{capacity}");
+    assert_ne!(capacity["hysteresis"], Value::Bool(true), "{err}");
+}
+
+#[test]
+fn a_search_finds_a_known_capacity() {
+    // Mostly they wait, so they may do it together.
+    std::thread::scope(|scope| {
+        let all = [(50, 100, 1), (30, 150, 2), (96, 120, 3)].map(|(n, ms, seed)| scope.spawn(move || searched(n, ms, seed)));
+        all.into_iter().for_each(|search| search.join().unwrap());
+    });
+}
+
+#[test]
+fn a_dead_pipeline_trips_at_once() {
+    let world = World::new();
+    world.compile("small", 50.0, 2 * SEC);
+    let (code, summary, err) = ask_with(&world, "ramp small.parquet --steps 50,100 --warmup 0s --hold 1s -o dead", &["missing == 0"]);
+    assert_eq!(code, 3, "{err}");
+    assert!(first_reason(&summary).starts_with("the first step trips already"), "{summary}");
+    assert_eq!(summary["steps"].as_array().unwrap().len(), 1);
+    let told = summary["steps"][0]["verdict"]["reasons"].to_string();
+    assert!(told.contains("nothing answered"), "{told}");
+}
+
+#[test]
+fn error_replies_only_are_no_capacity() {
+    let world = World::new();
+    let (_, meta) = world.compile("small", 50.0, 2 * SEC);
+    let services = world.standin(&meta, Config { faults: vec!["error_reply=100%:unavailable".parse().unwrap()], ..Config::default() });
+    let (code, summary, _) = ask_with(&world, "ramp small.parquet --steps 50,100 --warmup 0s --hold 1s -o errors", &["errors < 0.1%"]);
+    services.stop();
+    assert_eq!(code, 3);
+    let limit = summary["capacity"]["next_limit"].as_str().unwrap();
+    assert!(limit.starts_with("errors 100.000% (") && limit.ends_with(" > 0.1%"), "{limit}");
+    assert!(summary["steps"][0]["series"][0]["errors"]["unavailable"].as_u64().unwrap() > 40, "{summary}");
+}
+
+/// A stand-in whose broadcast worker stands still in the first second of every run.
+fn late_riser() -> Config {
+    Config { faults: vec!["stall=broadcast-worker:0s:1200ms".parse().unwrap()], ..Config::default() }
+}
+
+#[test]
+fn what_goes_wrong_in_the_warm_up_is_not_counted() {
+    for (warmup, expected) in [("2s", 0), ("0s", 3)] {
+        let world = World::new();
+        let (_, meta) = world.compile("small", 200.0, 4 * SEC);
+        let services = world.standin(&meta, late_riser());
+        let line = format!("ramp small.parquet --steps 200 --warmup {warmup} --hold 2s -o warm");
+        let (code, _, err) = ask_with(&world, &line, &["send/broadcast p95 < 400ms", "missing == 0"]);
+        services.stop();
+        assert_eq!(code, expected, "{err}");
+    }
+}
+
+#[test]
+fn a_consumer_that_stands_still_in_a_hold_trips_by_its_backlog() {
+    let world = World::new();
+    let (_, meta) = world.compile("small", 300.0, 4 * SEC);
+    let services = world.standin(&meta, Config { faults: vec!["stall=broadcast-worker:1s:3s".parse().unwrap()], ..Config::default() });
+    let (code, summary, err) =
+        ask_with(&world, "ramp small.parquet --steps 300 --warmup 0s --hold 4s -o paused", &["backlog growth < 100"]);
+    services.stop();
+    assert_eq!(code, 3, "{err}");
+    let limit = summary["capacity"]["next_limit"].as_str().unwrap();
+    assert!(limit.starts_with("backlog growth ") && limit.contains("broadcast-worker"), "{limit}");
+}
+
+#[test]
+fn a_consumer_that_is_deleted_trips_and_a_healthy_drain_does_not() {
+    let world = World::new();
+    let (path, meta) = world.compile("small", 200.0, 4 * SEC);
+    let services = world.standin(&meta, Config::default());
+    let jetstream = async |name: &str| {
+        let client = replay::control::connect(&world.nats()).await.unwrap();
+        let stream = async_nats::jetstream::new(client).get_stream("MESSAGES_CANONICAL_site-local").await.unwrap();
+        stream.delete_consumer(name).await.unwrap();
+    };
+    let healthy = world.run(&world.options(&path, "healthy")).1;
+    assert!(healthy.evidence.consumers_gone.is_empty(), "{:?}", healthy.evidence);
+    let options = world.options(&path, "deleted");
+    let plan = replay::Plan::of(&options).unwrap();
+    let mut seconds = 0;
+    replay::replay(&options, &plan, &replay::Stop::default(), &mut |_| {
+        seconds += 1;
+        if seconds == 2 {
+            // Nothing that answers is lost by it, but the system is not what it was.
+            world.runtime.block_on(jetstream("notification-worker"));
+        }
+    })
+    .unwrap();
+    services.stop();
+    let summary = analyze::analyze(&options.run_dir, &analyze::Question::default()).unwrap();
+    assert_eq!(summary.verdict.outcome, analyze::Outcome::Trip, "{:?}", summary.verdict);
+    assert!(summary.verdict.reasons[0].contains("MESSAGES_CANONICAL_site-local/notification-worker"), "{:?}", summary.verdict);
+}
+
+#[test]
+fn replies_lost_at_the_end_of_a_hold_are_missing() {
+    let world = World::new();
+    let (path, meta) = world.compile("small", 100.0, 3 * SEC);
+    let mut services = Some(world.standin(&meta, Config::default()));
+    let options = world.options(&path, "end");
+    let plan = replay::Plan::of(&options).unwrap();
+    let mut seconds = 0;
+    let step = |_: Option<&runlog::StepMark>| {
+        seconds += 1;
+        (seconds == 1).then(|| replay::Step {
+            course: runlog::Course::Ramp,
+            axis: runlog::Axis::Rate,
+            target: 100.0,
+            tempo: schedule::Tempo::default(),
+            sessions: u32::MAX,
+            warmup_ns: 0,
+            hold_ns: 3 * SEC,
+            cooldown_ns: 0,
+        })
+    };
+    let mut ticks = 0;
+    let mut stop_standin = |_: &replay::Progress| {
+        ticks += 1;
+        if ticks == 3 {
+            services.take().map(harness::Services::stop);
+        }
+    };
+    let mut step = step;
+    replay::replay_steps(&options, &plan, &replay::Stop::default(), &mut stop_standin, &mut step).unwrap();
+    let summary = analyze::analyze(&options.run_dir, &analyze::Question::default()).unwrap();
+    let reply = summary.steps[0].series.iter().find(|s| s.name == "send/reply").unwrap();
+    assert!(reply.missing > 0 && reply.ok > 100, "{reply:?}");
+    assert_eq!(summary.steps[0].verdict.outcome, analyze::Outcome::Trip);
+}
