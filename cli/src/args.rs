@@ -2,6 +2,7 @@
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use schedule::units;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Compose traffic, replay it open-loop at any tempo, decide from the raw log.
@@ -52,6 +53,13 @@ fn count_u32(text: &str) -> Result<u32, String> {
 
 fn rate_per_sec(text: &str) -> Result<f64, String> {
     units::parse_rate(text).map(|(num, den)| num as f64 / den as f64)
+}
+
+/// A port alone is one of this machine only.
+fn metrics_addr(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    let address = port.parse().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    address.or_else(|_| text.parse()).map_err(|_| format!("`{text}` is not an address; write 9099, or 0.0.0.0:9099 for every interface"))
 }
 
 #[derive(Debug, ClapArgs)]
@@ -267,6 +275,9 @@ pub struct Replay {
     pub dry_run: bool,
     #[command(flatten)]
     pub judge: Judge,
+    /// Serve live metrics for Prometheus here: 9099, or 127.0.0.1:9099
+    #[arg(long, value_name = "ADDR", value_parser = metrics_addr)]
+    pub metrics_addr: Option<SocketAddr>,
     /// No progress
     #[arg(short, long)]
     pub quiet: bool,
@@ -353,6 +364,9 @@ pub struct Course {
     /// A connection for each session
     #[arg(long, conflicts_with = "connections")]
     pub direct: bool,
+    /// Serve live metrics for Prometheus here: 9099, or 127.0.0.1:9099
+    #[arg(long, value_name = "ADDR", value_parser = metrics_addr)]
+    pub metrics_addr: Option<SocketAddr>,
     /// No progress
     #[arg(short, long)]
     pub quiet: bool,

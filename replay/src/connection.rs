@@ -23,6 +23,8 @@ pub(crate) struct Connection {
     pings: Mutex<VecDeque<i64>>,
     /// Everything sent up to here reached the server, ns.
     pub confirmed_ns: AtomicI64,
+    /// From the last `PING` that was answered to its `PONG`, ns.
+    pub ping_ns: AtomicI64,
 }
 
 impl Connection {
@@ -37,6 +39,7 @@ impl Connection {
             control: Mutex::default(),
             pings: Mutex::default(),
             confirmed_ns: AtomicI64::new(i64::MIN),
+            ping_ns: AtomicI64::new(0),
         }
     }
 
@@ -81,8 +84,9 @@ impl Connection {
         self.pings.lock().expect("no panic while locked").push_back(covers_ns);
     }
 
-    pub fn pong_received(&self) {
+    pub fn pong_received(&self, now_ns: i64) {
         if let Some(covered) = self.pings.lock().expect("no panic while locked").pop_front() {
+            self.ping_ns.store(now_ns - covered, Ordering::Relaxed);
             self.confirmed_ns.fetch_max(covered, Ordering::Relaxed);
         }
     }

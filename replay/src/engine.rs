@@ -4,6 +4,7 @@ use crate::clock::{Clock, thread_cpu_ns};
 use crate::connection::Connection;
 use crate::decode::Decoder;
 use crate::encoder::Encoder;
+use crate::live::Live;
 use crate::loader::{self, Loader};
 use crate::logger::Logger;
 use crate::options::{Error, Options, Plan};
@@ -12,8 +13,8 @@ use crate::release::{Released, Releases};
 use crate::sender::Sender;
 use crate::shared::{Counters, Progress, Shared, Stop};
 use crate::steps::{Conduct, Steps, Stretches};
-use crate::{monitor, os, reconnect};
-use runlog::{ConnectionInfo, EventKind, Expected, Granted, HostInfo, Manifest, RUN_FORMAT, Role, State};
+use crate::{metrics, monitor, os, reconnect};
+use runlog::{ConnectionInfo, EventKind, Granted, HostInfo, Manifest, RUN_FORMAT, Role, State};
 use schedule::IdKey;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -73,6 +74,7 @@ fn run(
     let (mut steps, stretches) = steps.unzip();
     let io = |source| Error::Log(runlog::Error::Io { path: options.run_dir.clone(), source });
     std::fs::create_dir_all(&options.run_dir).map_err(io)?;
+    let scraped = options.metrics_addr.map(metrics::listen).transpose()?;
     let key = IdKey::new(options.run.as_bytes());
     let decoder = Decoder::new(key.clone(), &plan.meta.actions, &plan.meta.answers);
     let publishing = options.connections.number(plan)?;
@@ -84,19 +86,10 @@ fn run(
     let (releases, released) = plan.gated.then(|| Releases::new(encoder.clone())).unzip();
     let (notes, notes_out) = mpsc::sync_channel(10_000);
     let shared = Arc::new(Shared {
-        buckets: boxcar::vec![Arc::from("")],
-        expected: boxcar::vec![Expected::from([])],
-        clock,
-        stop: stop.clone(),
-        connections,
-        counters: Counters::new(),
-        notes,
+        live: scraped.is_some().then(|| Live::new(&plan.meta)),
         has_backlog: !plan.meta.streams.is_empty(),
         releases,
-        sending_done: false.into(),
-        finish: false.into(),
-        logged: false.into(),
-        failure: Mutex::new(None),
+        ..Shared::new(clock, stop.clone(), connections, notes)
     });
     let manifest = manifest(options, plan, shared.connections.iter().map(|c| c.role), &opened, anchor_epoch_ns);
     manifest.write(&options.run_dir)?;
@@ -117,6 +110,10 @@ fn run(
     threads.add("reconnect", move || reconnect::run(&reconnecting, &nats, &incoming_in));
     let (monitored, nats, streams) = (shared.clone(), options.nats.clone(), plan.meta.streams.clone());
     threads.add("monitor", move || monitor::run(&monitored, &nats, &streams));
+    if let Some(listener) = scraped {
+        let (told, meta) = (shared.clone(), plan.meta.clone());
+        threads.add("metrics", move || metrics::serve(&told, &meta, listener));
+    }
     let (frames_in, frames) = mpsc::sync_channel(loader::BATCHES_AHEAD);
     let loader = Loader { shared: shared.clone(), plan: plan.clone(), encoder, stretches, out: frames_in };
     let path = options.schedule.clone();

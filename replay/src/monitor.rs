@@ -1,6 +1,7 @@
 //! Once a second: the target's backlog and our own use of the machine.
 
 use crate::control;
+use crate::live::Consumer;
 use crate::os;
 use crate::shared::{Note, Shared};
 use futures::TryStreamExt;
@@ -115,6 +116,17 @@ async fn backlog(shared: &Shared, client: &async_nats::Client, streams: &[String
         let t_ns = shared.clock.now_ns();
         for gone in known.gone(name, consumers.iter().map(|c| c.name.clone()).collect()) {
             shared.event(EventKind::ConsumerGone, 0, Some(&format!("{name}/{gone}")));
+        }
+        if let Some(live) = &shared.live {
+            let mut seen = live.consumers.lock().expect("no panic while locked");
+            seen.retain(|consumer| consumer.stream != *name);
+            seen.extend(consumers.iter().map(|info| Consumer {
+                stream: name.clone(),
+                name: info.name.clone(),
+                pending: info.num_pending,
+                ack_pending: info.num_ack_pending as u64,
+                redelivered: info.num_redelivered as u64,
+            }));
         }
         for consumer in consumers {
             let source = format!("consumer:{name}/{}", consumer.name);

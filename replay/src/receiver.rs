@@ -117,7 +117,7 @@ impl Receiver {
             match frame {
                 Frame::Message(message) => self.message(connection, &message, now_ns),
                 Frame::Ping => pong(connection, &incoming.stream),
-                Frame::Pong => connection.pong_received(),
+                Frame::Pong => connection.pong_received(now_ns),
                 Frame::Err(text) => {
                     self.shared.note(Note::Event(Event::of(connection.index, now_ns, EventKind::ServerError, 0, Some(text))));
                 }
@@ -141,6 +141,9 @@ impl Receiver {
                     releases.answered(answer.op, answer.answer, answer.status != Status::Error, now_ns, message.payload);
                 }
                 let code = answer.code.as_deref().map(|text| intern(&mut self.codes, text));
+                if let Some(live) = &self.shared.live {
+                    live.answered(answer.op, answer.answer, answer.status, code.as_deref(), now_ns);
+                }
                 if let (Status::Error, Some(code)) = (answer.status, &code) {
                     note_first(&self.shared, &mut self.noted, &answer, code, now_ns);
                 }

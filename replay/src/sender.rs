@@ -371,6 +371,9 @@ impl Sender {
         }
         record.sent_ns = Some(sent_ns);
         self.shared.counters.late(lateness);
+        if let Some(live) = &self.shared.live {
+            live.sent(record.op, record.action, record.intended_ns, sent_ns);
+        }
         written.ops += 1;
         written.bytes += i64::from(record.bytes);
         if record.expected != NOTHING {
@@ -411,6 +414,9 @@ impl Sender {
     }
 
     fn log(&mut self, record: SentRecord) {
+        if let Some(live) = &self.shared.live {
+            live.unsent(record.outcome);
+        }
         if record.outcome != Outcome::Sent as u8
             && let Some(releases) = &self.shared.releases
         {

@@ -1,5 +1,6 @@
 use crate::clock::Clock;
 use crate::connection::Connection;
+use crate::live::Live;
 use crate::release::Releases;
 use runlog::{Event, EventKind, Expected, Metric};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -162,6 +163,8 @@ pub(crate) struct Shared {
     pub connections: Vec<Connection>,
     pub counters: Counters,
     pub notes: mpsc::SyncSender<Note>,
+    /// What is told while the run goes on, if anybody wants to know.
+    pub live: Option<Live>,
     /// Whether the target's consumers are watched.
     pub has_backlog: bool,
     /// Where ops wait for answers, if any does.
@@ -177,6 +180,26 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Of a run without gates, backlogs and scrapers.
+    pub fn new(clock: Clock, stop: Stop, connections: Vec<Connection>, notes: mpsc::SyncSender<Note>) -> Shared {
+        Shared {
+            buckets: boxcar::vec![Arc::from("")],
+            expected: boxcar::vec![Expected::from([])],
+            clock,
+            stop,
+            connections,
+            counters: Counters::new(),
+            notes,
+            live: None,
+            has_backlog: false,
+            releases: None,
+            sending_done: false.into(),
+            finish: false.into(),
+            logged: false.into(),
+            failure: Mutex::new(None),
+        }
+    }
+
     /// Logs a rare record; counted when the queue is full.
     pub fn note(&self, note: Note) {
         if self.notes.try_send(note).is_err() {

@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, Parq
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::Statistics;
-use schedule::contain;
+use schedule::{ParquetFile, contain};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -63,7 +63,7 @@ pub fn chunks<T: Table>(dir: &Path) -> Result<Vec<Chunk>, Error> {
 }
 
 fn footer(path: &Path) -> Result<ArrowReaderMetadata, Error> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    let file = File::open(path).and_then(ParquetFile::new).map_err(Error::io(path))?;
     let bad = |what: String| Error::damaged(path, format!("is not a readable Parquet file: {what}"));
     contain(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())).map_err(bad)?.map_err(|e| bad(e.to_string()))
 }
@@ -185,7 +185,7 @@ impl Chunk {
             None => for_each_ipc_batch(&self.path, add)?,
             Some((group, footer)) => {
                 let damaged = |e: &dyn std::fmt::Display| Error::damaged(&self.path, format!("cannot be decoded: {e}"));
-                let file = File::open(&self.path).map_err(Error::io(&self.path))?;
+                let file = File::open(&self.path).and_then(ParquetFile::new).map_err(Error::io(&self.path))?;
                 let names = T::schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
                 let wanted = ProjectionMask::columns(footer.parquet_schema(), names.iter().map(String::as_str));
                 let footer = with_dictionaries(footer, *group).map_err(|e| damaged(&e))?;

@@ -1,5 +1,5 @@
 use crate::format::{self, BATCH_ROWS, META_KEY};
-use crate::{Bind, Convert, Error, Expect, FORMAT, Format, Gate, Meta, Operation, Part, Slot, SlotKind, contain};
+use crate::{Bind, Convert, Error, Expect, FORMAT, Format, Gate, Meta, Operation, ParquetFile, Part, Slot, SlotKind, contain};
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray, UInt8Array, UInt16Array,
     UInt32Array, new_null_array,
@@ -65,14 +65,15 @@ impl Reader {
     }
 }
 
-fn parquet(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, Error> {
-    let file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+fn parquet(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<ParquetFile>, Error> {
+    let unreadable = |source| Error::Read { path: path.to_owned(), source };
+    let file = File::open(path).and_then(ParquetFile::new).map_err(unreadable)?;
     let bad = |detail: String| Error::NotParquet { path: path.to_owned(), detail };
     contain(|| ParquetRecordBatchReaderBuilder::try_new(file)).map_err(bad)?.map_err(|e| bad(e.to_string()))
 }
 
 /// The columns that hold anything: decoding the others would only make nulls and empty lists, which absent columns are too.
-fn filled(builder: &ParquetRecordBatchReaderBuilder<File>) -> ProjectionMask {
+fn filled(builder: &ParquetRecordBatchReaderBuilder<ParquetFile>) -> ProjectionMask {
     let schema = builder.parquet_schema();
     let has_value = |leaf: usize| {
         builder.metadata().row_groups().iter().any(|group| {

@@ -5,10 +5,12 @@
 
 mod echo;
 mod mongod;
+mod prometheus;
 mod proxy;
 
 pub use echo::{Echo, echo_workload, echo_workload_of};
 pub use mongod::Mongod;
+pub use prometheus::{Prometheus, free_port};
 pub use proxy::Proxy;
 pub use standin::server::NatsServer;
 

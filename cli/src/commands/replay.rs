@@ -45,6 +45,7 @@ pub fn run(args: &Replay) -> Result<Exit> {
             OnDisconnectArg::Skip => OnDisconnect::Skip,
         },
         drain_timeout_ns: args.drain_timeout,
+        metrics_addr: args.metrics_addr,
         ..Options::new(&args.schedule, &run_dir, &run, nats)
     };
     let report = send(&options, &plan, args.quiet)?;
