@@ -1,4 +1,5 @@
 use crate::Error;
+use crate::attribution::bottleneck;
 use crate::backlog::backlog;
 use crate::capacity::capacity;
 use crate::count::Count;
@@ -79,13 +80,14 @@ pub fn analyze(dir: &Path, question: &Question) -> Result<Summary, Error> {
 /// As [`analyze`].
 pub fn analyze_with(dir: &Path, question: &Question, progress: &mut dyn FnMut(u64, u64)) -> Result<Summary, Error> {
     let input = Input::open(dir)?;
-    let marks = input.steps.clone();
+    let (marks, stages) = (input.steps.clone(), input.manifest.schedule.stages.clone());
     let due_ns = question.warmup_ns..i64::MAX;
     let mut summary = analyze_input(input, question, &due_ns, progress)?;
     for mark in &marks {
         summary.steps.push(Step::new(mark, analyze_step(dir, question, mark)?));
     }
-    if let Some(capacity) = capacity(&summary.steps) {
+    if let Some(mut capacity) = capacity(&summary.steps) {
+        capacity.bottleneck = bottleneck(&stages, &summary.steps);
         summary.verdict = capacity.verdict();
         summary.capacity = Some(capacity);
     }

@@ -85,6 +85,7 @@ pub(crate) fn capacity(steps: &[Step]) -> Option<Capacity> {
         first_trips: false,
         next_limit: None,
         hysteresis: None,
+        bottleneck: None,
         notes: vec![],
     };
     Some(if first.mark.course == Course::Ramp { of_ramp(steps, empty) } else { of_search(steps, empty) })
@@ -205,6 +206,7 @@ impl Capacity {
             _ => self.answer_words(),
         }];
         reasons.extend(self.next_limit.iter().map(|limit| format!("next limit: {limit}")));
+        reasons.extend(self.bottleneck.iter().map(|bottleneck| format!("bottleneck: {}", bottleneck.words())));
         reasons.extend(self.notes.iter().cloned());
         Verdict { outcome, slos: Vec::new(), reasons }
     }
@@ -235,6 +237,7 @@ mod tests {
             first_trips: false,
             next_limit: None,
             hysteresis: None,
+            bottleneck: None,
             notes: vec![],
         };
         assert_eq!(words.answer_words(), "max rate = 2,340/s, between 2,260/s and 2,410/s (90%), 5 of 6 trials");

@@ -5,13 +5,14 @@
 //!                                                          SLO lines ─┘
 //! ```
 //!
-//! The join is directly addressed: a wave holds the sends of [`wave::WAVE_OPS`] ops in arrays and reads the row groups of
+//! The join is directly addressed: a wave holds the sends of `WAVE_OPS` ops in arrays and reads the row groups of
 //! answers whose range of ops touches it. Waves are the unit of work and of memory. Every statistic is a value with
 //! `add` and `merge`; any split of a log gives the same answer, and a property test compares it with a slow exact
 //! oracle. Every renderer is a function from [`Summary`] to bytes.
 #![forbid(unsafe_code)]
 
 mod analysis;
+mod attribution;
 mod backlog;
 mod buckets;
 mod capacity;

@@ -99,8 +99,24 @@ pub struct Capacity {
     /// Of a search: whether the target fails after an overload what it passed before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hysteresis: Option<bool>,
+    /// What broke first; `None` where the workload names no stages, or nothing broke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bottleneck: Option<Bottleneck>,
     /// What a reader must know.
     pub notes: Vec<String>,
+}
+
+/// What broke first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bottleneck {
+    /// The stages that departed first; more than one if together, none if that cannot be told.
+    pub stages: Vec<String>,
+    /// `high`, `medium`, `low` or `undetermined`.
+    pub confidence: String,
+    /// What speaks for it.
+    pub evidence: Vec<String>,
+    /// What would be needed to know better.
+    pub missing: Vec<String>,
 }
 
 /// What was analysed.

@@ -275,6 +275,9 @@ pub struct Replay {
     pub dry_run: bool,
     #[command(flatten)]
     pub judge: Judge,
+    /// Record the CPU of a part of the target: NAME=PID, or NAME=CGROUP; may be repeated
+    #[arg(long, value_name = "NAME=PID")]
+    pub watch: Vec<replay::Watch>,
     /// Serve live metrics for Prometheus here: 9099, or 127.0.0.1:9099
     #[arg(long, value_name = "ADDR", value_parser = metrics_addr)]
     pub metrics_addr: Option<SocketAddr>,
@@ -364,6 +367,9 @@ pub struct Course {
     /// A connection for each session
     #[arg(long, conflicts_with = "connections")]
     pub direct: bool,
+    /// Record the CPU of a part of the target: NAME=PID, or NAME=CGROUP; may be repeated
+    #[arg(long, value_name = "NAME=PID")]
+    pub watch: Vec<replay::Watch>,
     /// Serve live metrics for Prometheus here: 9099, or 127.0.0.1:9099
     #[arg(long, value_name = "ADDR", value_parser = metrics_addr)]
     pub metrics_addr: Option<SocketAddr>,

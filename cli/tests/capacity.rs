@@ -233,3 +233,39 @@ fn replies_lost_at_the_end_of_a_hold_are_missing() {
     assert!(reply.missing > 0 && reply.ok > 100, "{reply:?}");
     assert_eq!(summary.steps[0].verdict.outcome, analyze::Outcome::Trip);
 }
+
+/// The bottleneck that a ramp to `rate` finds with these stages slowed to `capacity` a second.
+fn bottleneck(slowed: &[StageName], rate: &str) -> (Value, String) {
+    let world = World::new();
+    let (_, meta) = world.compile("small", 100.0, 4 * SEC);
+    let mut config = Config::default();
+    for stage in slowed {
+        config.stages[*stage as usize] = standin::StageConfig { concurrency: 10, service: "50ms".parse().unwrap() };
+    }
+    let services = world.standin(&meta, config);
+    let line = format!("ramp small.parquet --steps 100,{rate} --warmup 500ms --hold 3s --cooldown 0s -o edge");
+    let (code, summary, err) = ask_with(&world, &line, &["send/broadcast p95 < 300ms", "send/reply p95 < 300ms", "backlog growth < 100"]);
+    services.stop();
+    assert_eq!(code, 0, "{err}");
+    (summary["capacity"]["bottleneck"].clone(), err)
+}
+
+#[test]
+fn the_stage_that_was_slowed_is_named() {
+    use StageName::{BroadcastWorker, Gatekeeper, MessageWorker, NotificationWorker};
+    let all = [Gatekeeper, MessageWorker, BroadcastWorker, NotificationWorker];
+    std::thread::scope(|scope| {
+        let asked = all.map(|stage| scope.spawn(move || (stage, bottleneck(&[stage], "400"))));
+        for (stage, (found, err)) in asked.map(|thread| thread.join().unwrap()) {
+            assert_eq!(found["stages"], serde_json::json!([stage.durable()]), "{found}\n{err}");
+            assert_eq!(found["confidence"], "high", "{found}");
+        }
+    });
+}
+
+#[test]
+fn two_stages_that_were_slowed_are_both_named_or_neither() {
+    let (found, err) = bottleneck(&[StageName::MessageWorker, StageName::BroadcastWorker], "400");
+    let both = serde_json::json!([StageName::MessageWorker.durable(), StageName::BroadcastWorker.durable()]);
+    assert!(found["stages"] == both || found["confidence"] == "undetermined", "{found}\n{err}");
+}

@@ -108,8 +108,8 @@ fn run(
     threads.add("receiver", move || receiver.run());
     let (reconnecting, nats) = (shared.clone(), options.nats.clone());
     threads.add("reconnect", move || reconnect::run(&reconnecting, &nats, &incoming_in));
-    let (monitored, nats, streams) = (shared.clone(), options.nats.clone(), plan.meta.streams.clone());
-    threads.add("monitor", move || monitor::run(&monitored, &nats, &streams));
+    let (monitored, nats, streams, watches) = (shared.clone(), options.nats.clone(), plan.meta.streams.clone(), options.watches.clone());
+    threads.add("monitor", move || monitor::run(&monitored, &nats, &streams, &watches));
     if let Some(listener) = scraped {
         let (told, meta) = (shared.clone(), plan.meta.clone());
         threads.add("metrics", move || metrics::serve(&told, &meta, listener));

@@ -39,8 +39,10 @@ mod release;
 mod sender;
 mod shared;
 mod steps;
+mod watch;
 
 pub use engine::{Report, replay, replay_steps};
 pub use options::{Connections, Error, OnDisconnect, Options, Plan, TempoChoice};
 pub use shared::{Progress, Stop};
 pub use steps::{Conduct, Step};
+pub use watch::Watch;

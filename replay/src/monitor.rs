@@ -4,6 +4,7 @@ use crate::control;
 use crate::live::Consumer;
 use crate::os;
 use crate::shared::{Note, Shared};
+use crate::watch::Watch;
 use futures::TryStreamExt;
 use runlog::{EventKind, Metric};
 use std::collections::{BTreeSet, HashMap};
@@ -15,11 +16,11 @@ use std::time::Duration;
 const CLOCK_STEP_NS: i64 = 10_000_000;
 
 /// Samples until told to finish.
-pub(crate) fn run(shared: &Arc<Shared>, options: &wire::Options, streams: &[String]) {
+pub(crate) fn run(shared: &Arc<Shared>, options: &wire::Options, streams: &[String], watches: &[Watch]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the system gives a runtime");
     runtime.block_on(async {
         let client = if streams.is_empty() { None } else { connect(shared, options).await };
-        let mut own = OwnUse::new(shared.clock.now_ns());
+        let mut own = OwnUse::new(shared.clock.now_ns(), watches);
         let mut wall = Wall { offset_ns: shared.clock.anchor_epoch_ns() };
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         let mut known = Known::default();
@@ -148,16 +149,17 @@ fn metric_note(shared: &Shared, t_ns: i64, source: &str, metric: &str, value: f6
     shared.note(Note::Metric(Metric { t_ns, source: source.into(), metric: metric.into(), value }));
 }
 
-/// CPU of our threads and of the host, and our memory, from `/proc`.
-struct OwnUse {
+/// CPU of our threads, of the host and of what is watched, and our memory, from `/proc`.
+struct OwnUse<'a> {
+    watches: &'a [Watch],
     last_ns: i64,
     ticks: HashMap<String, f64>,
     ticks_per_sec: f64,
 }
 
-impl OwnUse {
-    fn new(now_ns: i64) -> OwnUse {
-        OwnUse { last_ns: now_ns, ticks: HashMap::new(), ticks_per_sec: os::ticks_per_sec() }
+impl<'a> OwnUse<'a> {
+    fn new(now_ns: i64, watches: &'a [Watch]) -> OwnUse<'a> {
+        OwnUse { watches, last_ns: now_ns, ticks: HashMap::new(), ticks_per_sec: os::ticks_per_sec() }
     }
 
     fn sample(&mut self, shared: &Shared) {
@@ -165,6 +167,9 @@ impl OwnUse {
         let seconds = (now_ns - self.last_ns) as f64 / 1e9;
         let mut ticks = thread_ticks();
         ticks.extend(host_ticks().map(|busy| ("host".to_owned(), busy)));
+        // A process that has ended has no CPU to tell of.
+        let watched = self.watches.iter().filter_map(|watch| Some((format!("watch:{}", watch.name), watch.cpu_seconds().ok()?)));
+        ticks.extend(watched.map(|(source, seconds)| (source, seconds * self.ticks_per_sec)));
         for (source, now) in &ticks {
             // A source seen for the first time has no rate yet.
             if let (Some(before), true) = (self.ticks.get(source), seconds > 0.0) {
@@ -184,10 +189,7 @@ fn thread_ticks() -> HashMap<String, f64> {
     for entry in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
         let (Some(open), Some(close)) = (stat.find('('), stat.rfind(')')) else { continue };
-        // Fields 14 and 15 of proc(5), counted from the third after the name.
-        let fields: Vec<&str> = stat[close + 1..].split_whitespace().collect();
-        let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-        let busy = ticks(11) + ticks(12);
+        let busy = os::busy_ticks(&stat);
         *all.entry(format!("thread:{}", &stat[open + 1..close])).or_insert(0.0) += busy;
         *all.entry("self".to_owned()).or_insert(0.0) += busy;
     }

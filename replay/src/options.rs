@@ -28,6 +28,8 @@ pub struct Options {
     pub on_disconnect: OnDisconnect,
     /// Longest wait for answers after the last send, ns; `None` is the longest timeout of the schedule.
     pub drain_timeout_ns: Option<i64>,
+    /// Processes of the target whose CPU is recorded.
+    pub watches: Vec<crate::Watch>,
     /// Where Prometheus may scrape; `None` is nowhere.
     pub metrics_addr: Option<std::net::SocketAddr>,
     /// All expected answers are in and this long nothing came: the drain ends, ns.
@@ -53,6 +55,7 @@ impl Options {
             write_spacing_ns: 0,
             on_disconnect: OnDisconnect::Hold,
             drain_timeout_ns: None,
+            watches: Vec::new(),
             metrics_addr: None,
             drain_quiet_ns: DRAIN_QUIET_NS,
         }

@@ -13,3 +13,11 @@ pub(crate) fn ticks_per_sec() -> f64 {
     // SAFETY: no preconditions.
     (unsafe { libc::sysconf(libc::_SC_CLK_TCK) }) as f64
 }
+
+/// Ticks that a process or thread was on a core, from the text of its `stat` in `/proc`: fields 14 and 15 of proc(5),
+/// counted from the third, which stands behind the name.
+pub(crate) fn busy_ticks(stat: &str) -> f64 {
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+    ticks(11) + ticks(12)
+}

@@ -39,7 +39,7 @@
 //! let action = Action { name: "send".into(), transport: "nats".into(), answers: vec![], timeout_ns: 5_000_000_000, once: false };
 //! let meta = Meta {
 //!     format: FORMAT, tool: "example".into(), name: "two".into(), seed: 7, workload: serde_json::Value::Null,
-//!     tables: Default::default(), actions: vec![action], answers: vec![], streams: vec![], slo: vec![],
+//!     tables: Default::default(), actions: vec![action], answers: vec![], streams: vec![], stages: vec![], slo: vec![],
 //!     fingerprint: "none".into(), rows: 0, duration_ns: 0, nominal_rate_per_sec: 0.0, peak_rate_per_sec: 0.0, losses: None,
 //! };
 //! let mut writer = Writer::create(&path).unwrap();

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// Version of the schedule format that this crate writes.
 ///
-/// History: 1.0, the first.
-pub const FORMAT: Format = Format { major: 1, minor: 0 };
+/// History: 1.0, the first; 1.1, `stages` in the metadata.
+pub const FORMAT: Format = Format { major: 1, minor: 1 };
 
 /// A format version. A reader refuses only a newer major; a newer minor adds columns or keys it may ignore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct Meta {
     /// JetStream streams whose consumers are the target's backlog.
     #[serde(default)]
     pub streams: Vec<String>,
+    /// What the target consists of, in the order in which ops pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Stage>,
     /// Default SLO lines of the workload.
     #[serde(default)]
     pub slo: Vec<String>,
@@ -61,6 +64,23 @@ pub struct Meta {
     /// For captures: what was lost while recording.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub losses: Option<serde_json::Value>,
+}
+
+/// A part of the target that ops pass through, and where it shows that they wait there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Its name.
+    pub name: String,
+    /// Its JetStream consumer, `STREAM/DURABLE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<String>,
+    /// Series, `ACTION/ANSWER`, that it answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<String>,
+    /// Processes it runs in or depends on, by the names under which they are watched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
 }
 
 /// A kind of operation.

@@ -23,6 +23,7 @@ fn meta() -> Meta {
         actions: vec![Action { name: "send".into(), transport: "nats".into(), answers: vec![0, 1], timeout_ns: 5, once: false }],
         answers: answers.unwrap(),
         streams: vec!["S".into()],
+        stages: Vec::new(),
         slo: vec![],
         fingerprint: "f".into(),
         rows: 0,

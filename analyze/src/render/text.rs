@@ -158,6 +158,10 @@ fn steps(s: &Summary, capacity: &Capacity, out: &mut String) {
     if let Some(limit) = &capacity.next_limit {
         line!(out, "Next limit: {limit}");
     }
+    if let Some(bottleneck) = &capacity.bottleneck {
+        line!(out, "BOTTLENECK: {}", bottleneck.words());
+        bottleneck.missing.iter().filter(|_| !bottleneck.stages.is_empty()).for_each(|missing| line!(out, "  - {missing}"));
+    }
     for note in &capacity.notes {
         line!(out, "  - {note}");
     }

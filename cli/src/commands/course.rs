@@ -32,6 +32,7 @@ pub fn prepare(args: &CourseArgs, fastest: TempoChoice) -> Result<Prepared> {
         command: replaying::command_line(),
         tempo: fastest,
         connections: replaying::connections(args.direct, args.connections),
+        watches: replaying::watches(&args.watch)?,
         metrics_addr: args.metrics_addr,
         ..Options::new(&args.schedule, &run_dir, &run, nats)
     };

@@ -45,6 +45,7 @@ pub fn run(args: &Replay) -> Result<Exit> {
             OnDisconnectArg::Skip => OnDisconnect::Skip,
         },
         drain_timeout_ns: args.drain_timeout,
+        watches: watches(&args.watch)?,
         metrics_addr: args.metrics_addr,
         ..Options::new(&args.schedule, &run_dir, &run, nats)
     };
@@ -93,6 +94,14 @@ fn sent(quiet: bool, run: impl FnOnce(&Stop, &mut dyn FnMut(&Progress)) -> std::
         eprintln!("{} records were lost because a buffer was full; the verdict will say so", report.dropped);
     }
     Ok(Sent { interrupted: stop.asked() > 0 })
+}
+
+/// What is watched is there.
+pub fn watches(typed: &[replay::Watch]) -> Result<Vec<replay::Watch>> {
+    for watch in typed {
+        watch.cpu_seconds().map_err(|e| usage(format!("--watch: {e}")))?;
+    }
+    Ok(typed.to_vec())
 }
 
 /// How sessions are spread, as typed.
