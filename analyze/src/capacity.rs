@@ -38,7 +38,7 @@ pub struct Knee {
 
 /// The posterior of the knee, by a logistic psychometric function on ln rate with a lapse rate, its slope integrated out
 /// (the estimate of QUEST and Ψ: Watson & Pelli 1983, Kontsevich & Tyler 1999). Prior: flat in ln rate from half the
-/// smallest to twice the largest target, and over [`SPREADS`]. `None` without a pass, or without a trip.
+/// smallest to twice the largest target, and over a range of slopes. `None` without a pass, or without a trip.
 ///
 /// ```
 /// let trial = |target, passed| analyze::Trial { target, passed };
