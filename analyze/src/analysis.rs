@@ -316,15 +316,15 @@ fn percentiles(samples: &mut Samples, missing: u64, timeout_ns: i64, spool: &Spo
 
 fn rate(f: &Findings, due_ns: &Range<i64>, window_ns: i64) -> RateSummary {
     let counts = &f.counts;
-    let first_ns = counts.rates.keys().next().map_or(0, |w| w * window_ns).max(due_ns.start);
+    let first_ns = counts.rates.keys().next().map_or(0, |w| w.saturating_mul(window_ns)).max(due_ns.start);
     let last_ns = if due_ns.end < i64::MAX { due_ns.end } else { counts.last_intended_ns };
-    let seconds = (last_ns - first_ns).max(1_000_000) as f64 / 1e9;
-    let took = counts.sent_span.map_or(seconds, |(_, last)| ((last - first_ns) as f64 / 1e9).max(seconds));
+    let seconds = last_ns.saturating_sub(first_ns).max(1_000_000) as f64 / 1e9;
+    let took = counts.sent_span.map_or(seconds, |(_, last)| (last.saturating_sub(first_ns) as f64 / 1e9).max(seconds));
     let rounded = |per_sec: f64| (per_sec * 1000.0).round() / 1000.0;
     RateSummary {
         intended_per_sec: rounded(counts.ops as f64 / seconds),
         achieved_per_sec: rounded(counts.sent as f64 / took),
-        windows: counts.rates.iter().map(|(w, r)| (w * window_ns, r.intended, r.sent)).collect(),
+        windows: counts.rates.iter().map(|(w, r)| (w.saturating_mul(window_ns), r.intended, r.sent)).collect(),
     }
 }
 
@@ -348,7 +348,7 @@ fn evidence(f: &Findings) -> Evidence {
         foreign: input.counter(EventKind::Foreign),
         orphans: f.counts.orphans,
         unconfirmed: f.counts.unconfirmed,
-        gaps: input.gaps.iter().map(|g| (g.connection, g.lost_ns, g.up_ns - g.lost_ns)).collect(),
+        gaps: input.gaps.iter().map(|g| (g.connection, g.lost_ns, g.up_ns.saturating_sub(g.lost_ns))).collect(),
         server_errors: texts(EventKind::ServerError),
         first_errors: texts(EventKind::FirstError),
         clock_steps: input.events_of(EventKind::ClockStep).map(|e| e.value).collect(),

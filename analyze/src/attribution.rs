@@ -84,7 +84,7 @@ fn departure<'a>(stage: &'a Stage, before: Option<&Step>, trip: &Step) -> Depart
     let consumer = stage.consumer.as_deref();
     let backlog = |step: &Step| step.backlog.iter().find(|b| Some(b.consumer.as_str()) == consumer).cloned();
     let now = backlog(trip);
-    let ops = trip.rate_per_sec.0 * (trip.mark.until_ns - trip.mark.hold_from_ns) as f64 / 1e9;
+    let ops = trip.rate_per_sec.0 * trip.mark.until_ns.saturating_sub(trip.mark.hold_from_ns) as f64 / 1e9;
     let normal = before.and_then(backlog).map_or(0.0, |b| b.peak as f64);
     let grown = now.as_ref().map_or(0.0, |b| (b.growth as f64).max(b.peak as f64 - normal));
     let growth = if grown > GROWTH_MIN.max(GROWTH_SHARE * ops).max(2.0 * normal) { grown } else { 0.0 };

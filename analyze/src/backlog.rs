@@ -28,7 +28,7 @@ fn one(consumer: &str, points: &BTreeMap<i64, f64>, redelivered: f64, sent_until
     let sending: Vec<(f64, f64)> = points.range(..=sent_until_ns).map(|(&t, &v)| (t as f64 / 1e9, v)).collect();
     let first = sending.first().map_or(0.0, |p| p.1);
     let last = sending.last().map_or(0.0, |p| p.1);
-    let after = points.range(sent_until_ns..).find(|(_, v)| **v == 0.0).map(|(t, _)| t - sent_until_ns);
+    let after = points.range(sent_until_ns..).find(|(_, v)| **v == 0.0).map(|(t, _)| t.saturating_sub(sent_until_ns));
     Backlog {
         consumer: consumer.to_owned(),
         peak: points.values().copied().fold(0.0, f64::max) as u64,

@@ -8,6 +8,7 @@ use std::str::FromStr;
 /// send/reply p95 < 100ms                  response time of a series
 /// send/reply service p99 < 50ms           service time
 /// send/broadcast:last p95 < 200ms         the last recipient of a fan-out
+/// send/broadcast{dm} p95 < 50ms           only ops of a bucket
 /// errors < 0.1%                           error answers, late, missing and unsent, of all
 /// send/reply errors[not_subscribed] == 0  one class of one series
 /// missing == 0    late == 0    duplicates == 0    unsent == 0    answered > 0
@@ -26,6 +27,8 @@ pub struct Line {
     text: String,
     /// `send/reply`; `None` is all of them.
     pub series: Option<String>,
+    /// Only ops of this bucket.
+    pub bucket: Option<String>,
     /// What is measured.
     pub metric: Metric,
     /// How it is compared.
@@ -251,6 +254,15 @@ fn parse(text: &str) -> Result<Line, String> {
         [series, name] => (Some(series), metric(name, false)?),
         _ => return Err(SHAPE.into()),
     };
+    let (series, bucket) = match series.map(|s| s.split_once('{')) {
+        Some(Some((series, bucket))) => {
+            (Some(series), Some(bucket.strip_suffix('}').ok_or("a bucket stands in braces: send/reply{dm} p95 < 50ms")?.to_owned()))
+        }
+        _ => (series.copied(), None),
+    };
+    if bucket.is_some() && (every_ns.is_some() || series.is_some_and(|s| s.contains(':'))) {
+        return Err("a bucket goes neither with `every` nor with :first, :median or :last".into());
+    }
     if let Some(series) = series
         && !series.contains('/')
     {
@@ -269,7 +281,7 @@ fn parse(text: &str) -> Result<Line, String> {
         return Err("`every` does not go with unsent, which is counted over the whole run".into());
     }
     let operator = operator(words[at]).expect("found above");
-    Ok(Line { text: words.join(" "), series: series.map(|s| (*s).to_owned()), metric, operator, bound, every_ns })
+    Ok(Line { text: words.join(" "), series: series.map(str::to_owned), bucket, metric, operator, bound, every_ns })
 }
 
 fn operator(word: &str) -> Option<Operator> {
@@ -328,6 +340,8 @@ mod tests {
             "send/reply p95 < 100ms",
             "send/reply service p99.9 <= 1s",
             "send/broadcast:last max < 2s every 10s",
+            "send/broadcast{dm} p95 < 50ms",
+            "send/reply{page-3} errors < 1%",
             "errors < 0.1%",
             "errors[not_subscribed] == 0",
             "send/reply errors[x] < 1%",
@@ -359,6 +373,8 @@ mod tests {
             ("missing == x", "not a whole number"),
             ("unsent == 0 every 10s", "`every` does not go with unsent"),
             ("errors[x < 1", "a class stands in brackets"),
+            ("send/reply{dm p95 < 1s", "a bucket stands in braces"),
+            ("send/reply{dm} p95 < 1s every 10s", "a bucket goes neither with `every`"),
             ("", "there is no <"),
         ] {
             let message = text.parse::<Line>().expect_err(text).to_string();

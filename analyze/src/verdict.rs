@@ -92,7 +92,15 @@ fn latency(f: &mut Findings, line: &Line, quantile: f64, service: bool) -> Measu
     let bound_ns = line.bound.value();
     let nothing = || Measured { value: f64::NAN, text: "no samples".into(), doubt: Some("there are no samples".into()) };
     let key = line.series.as_ref().and_then(|name| key_of(f, name));
-    let Some(cell) = key.and_then(|key| f.series.get_mut(&key)) else { return nothing() };
+    if let Some(doubt) = no_such_bucket(f, line) {
+        return Measured { doubt: Some(doubt), ..nothing() };
+    }
+    let cell = match (key, &line.bucket) {
+        (Some(key), Some(bucket)) => f.buckets.get_mut(&(key, bucket.as_str().into())),
+        (Some(key), None) => f.series.get_mut(&key),
+        (None, _) => None,
+    };
+    let Some(cell) = cell else { return nothing() };
     let missing = cell.missing;
     let over_ns = cell.missing_over_ns.max(cell.response.max_ns());
     let mut at = |service: bool| {
@@ -124,6 +132,15 @@ fn latency(f: &mut Findings, line: &Line, quantile: f64, service: bool) -> Measu
         None
     };
     Measured { value, text, doubt }
+}
+
+/// A line about a bucket that the run has not is about nothing.
+fn no_such_bucket(f: &Findings, line: &Line) -> Option<String> {
+    let bucket = line.bucket.as_ref()?;
+    let mut names: Vec<&str> = f.buckets.keys().map(|(_, name)| &**name).collect();
+    names.sort_unstable();
+    names.dedup();
+    (!names.contains(&bucket.as_str())).then(|| format!("the run has no bucket `{bucket}`; there are {}", names.join(", ")))
 }
 
 fn unresolved(cell: &Cell) -> bool {
@@ -188,7 +205,13 @@ fn counted(f: &Findings, line: &Line, counter: Counter, class: Option<&str>) -> 
     let unsent = f.counts.unsent_ops();
     let sent = f.counts.sent;
     let cells: Vec<&Cell> = match &line.series {
-        Some(name) => key_of(f, name).and_then(|key| f.series.get(&key)).into_iter().collect(),
+        Some(name) => {
+            let cell = key_of(f, name).and_then(|key| match &line.bucket {
+                Some(bucket) => f.buckets.get(&(key, bucket.as_str().into())),
+                None => f.series.get(&key),
+            });
+            cell.into_iter().collect()
+        }
         None => f.series.iter().filter(|(key, _)| key.2 == Copy::Each).map(|(_, c)| c).collect(),
     };
     let (mut n, mut of) = cells.iter().map(|c| counter_of(c, counter, class)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
@@ -212,6 +235,7 @@ fn counted(f: &Findings, line: &Line, counter: Counter, class: Option<&str>) -> 
             .holds(sure, line.bound.value())
             .then(|| format!("we ran late ourselves, and {late} answers were late; {OWN_HELP}"));
     }
+    doubt = no_such_bucket(f, line).or(doubt);
     if counter == Counter::Answered && of == 0 && unresolved_n == 0 && sent == 0 {
         doubt = Some("nothing was sent".into());
     }

@@ -402,10 +402,8 @@ pub struct Ramp {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Examples:\n  retempo search a.parquet --from 100 --to 150 --warmup 0s --hold 1s --cooldown 0s --slo 'missing == 0'\n  \
-retempo search a.parquet --from 50 --to 100 --warmup 0s --hold 1s --cooldown 0s --slo-preset messages --csv out"
-)]
+#[command(after_help = "Examples:\n  retempo search a.parquet --from 100 --to 150 --warmup 0s --hold 1s\n  \
+retempo search a.parquet --from 50 --to 100 --warmup 0s --hold 1s --slo-preset messages")]
 pub struct SearchArgs {
     /// The first rate: 100, 2k
     #[arg(long, value_parser = rate_per_sec, default_value = "100")]

@@ -123,10 +123,15 @@ fn write_run(dir: &Path) -> Result<(), runlog::Error> {
     for (t_ns, kind, value) in [(1, EventKind::Flushed, 250_000_000), (2, EventKind::Lost, 1), (3, EventKind::Up, 2)] {
         events.push(Event::of(1, t_ns, kind, value, Some("text")))?;
     }
+    let step = r#"{"number":1,"course":"ramp","axis":"rate","target":500.0,"from_ns":0,"hold_from_ns":20000000,"until_ns":150000000,
+        "drained_ns":200000000,"first_op":0,"end_op":150,"backlog_left":0}"#;
+    events.push(Event::new(3, EventKind::Step, 1, Some(step)))?;
     metrics.push(Metric { t_ns: 1, source: "consumer:S/d".into(), metric: "pending".into(), value: 3.0 })?;
     broadcasts.flush()?;
     events.flush()?;
     metrics.flush()?;
+    drop((broadcasts, events, metrics));
+    sealer.finish()?;
     std::fs::write(dir.join(runlog::MANIFEST), manifest()).map_err(|source| runlog::Error::Io { path: dir.into(), source })
 }
 

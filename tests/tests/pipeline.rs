@@ -172,6 +172,11 @@ fn threads_mentions_and_dms_of_realistic_are_answered() {
     assert!(series(&summary, "thread_reply/broadcast").count >= series(&summary, "thread_reply/reply").count);
     let dm = summary.buckets.iter().find(|b| b.bucket == "dm" && b.series.name == "send/broadcast").map_or(0, |b| b.series.count);
     assert!(dm.is_multiple_of(2), "two copies of each");
+    let judged =
+        ask(&world.path("realistic"), &["send/broadcast{dm} max < 1ns", "send/broadcast{dm} missing == 0", "send/reply{dn} errors < 1%"]);
+    let states: Vec<LineState> = judged.verdict.slos[..3].iter().map(|slo| slo.state).collect();
+    assert_eq!(states, [LineState::Breached, LineState::Met, LineState::Undecidable], "{:?}", judged.verdict);
+    assert_eq!(judged.verdict.slos[2].why.as_deref(), Some("the run has no bucket `dn`; there are channel, dm"));
 }
 
 #[test]
