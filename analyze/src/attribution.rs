@@ -77,7 +77,7 @@ fn at(stages: &[Stage], before: Option<&Step>, trip: &Step) -> Option<Bottleneck
         (_, 1) => "medium",
         _ => "low",
     };
-    Some(Bottleneck { stages: names, confidence: confidence.into(), evidence, missing: missing(&all) })
+    Some(Bottleneck { stages: names, confidence: confidence.into(), evidence, missing: missing(&all, trip) })
 }
 
 fn departure<'a>(stage: &'a Stage, before: Option<&Step>, trip: &Step) -> Departure<'a> {
@@ -107,16 +107,19 @@ fn departure<'a>(stage: &'a Stage, before: Option<&Step>, trip: &Step) -> Depart
 }
 
 /// Which stages nothing is known of.
-fn missing(all: &[Departure<'_>]) -> Vec<String> {
-    let unseen = all.iter().filter(|d| !d.seen);
-    let unseen =
-        unseen.map(|d| format!("no backlog of {} ({})", d.stage.name, d.stage.consumer.as_deref().unwrap_or("it names no consumer")));
-    unseen.collect()
+fn missing(all: &[Departure<'_>], trip: &Step) -> Vec<String> {
+    let seen: Vec<&str> = trip.backlog.iter().map(|b| b.consumer.as_str()).collect();
+    let seen = if seen.is_empty() { "none was seen".into() } else { format!("there are {}", seen.join(", ")) };
+    let why = |d: &Departure<'_>| match &d.stage.consumer {
+        Some(consumer) => format!("no backlog of {}: the server has no consumer {consumer}; {seen}", d.stage.name),
+        None => format!("no backlog of {}: it names no consumer", d.stage.name),
+    };
+    all.iter().filter(|d| !d.seen).map(why).collect()
 }
 
 fn undetermined(stages: &[Stage], trip: &Step) -> Bottleneck {
     let all: Vec<Departure<'_>> = stages.iter().map(|stage| departure(stage, None, trip)).collect();
-    let mut missing = missing(&all);
+    let mut missing = missing(&all, trip);
     missing.push("no backlog of any stage grew beyond what is normal".into());
     Bottleneck { stages: vec![], confidence: "undetermined".into(), evidence: vec![], missing }
 }

@@ -275,12 +275,8 @@ pub struct Replay {
     pub dry_run: bool,
     #[command(flatten)]
     pub judge: Judge,
-    /// Record the CPU of a part of the target: NAME=PID, or NAME=CGROUP; may be repeated
-    #[arg(long, value_name = "NAME=PID")]
-    pub watch: Vec<replay::Watch>,
-    /// Serve live metrics for Prometheus here: 9099, or 127.0.0.1:9099
-    #[arg(long, value_name = "ADDR", value_parser = metrics_addr)]
-    pub metrics_addr: Option<SocketAddr>,
+    #[command(flatten)]
+    pub sight: Sight,
     /// No progress
     #[arg(short, long)]
     pub quiet: bool,
@@ -306,6 +302,33 @@ pub struct Analyze {
     pub window: Option<i64>,
     #[command(flatten)]
     pub outputs: Outputs,
+}
+
+/// What is looked at while it runs.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "While it runs")]
+pub struct Sight {
+    /// Record the CPU of a part of the target: NAME=PID, or NAME=CGROUP; may be repeated
+    #[arg(long, value_name = "NAME=PID")]
+    pub watch: Vec<replay::Watch>,
+    /// Record the CPU of the workload's stages from this Prometheus (by cAdvisor's containers)
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    pub prometheus: Option<String>,
+    /// Ask it this for a part instead: NAME=QUERY, in cores; may be repeated
+    #[arg(long, value_name = "NAME=QUERY", value_parser = named_query, requires = "prometheus")]
+    pub prometheus_query: Vec<(String, String)>,
+    /// Serve live metrics for Prometheus here: 9099, or 127.0.0.1:9099
+    #[arg(long, value_name = "ADDR", value_parser = metrics_addr)]
+    pub metrics_addr: Option<SocketAddr>,
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    if text.starts_with("http://") { Ok(text.to_owned()) } else { Err(format!("`{text}` is not an address; write http://HOST:PORT")) }
+}
+
+fn named_query(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(name, query)| !name.is_empty() && !query.is_empty());
+    parts.map(|(name, query)| (name.to_owned(), query.to_owned())).ok_or_else(|| format!("`{text}` is not NAME=QUERY"))
 }
 
 /// What a report is written to besides standard output.
@@ -367,12 +390,8 @@ pub struct Course {
     /// A connection for each session
     #[arg(long, conflicts_with = "connections")]
     pub direct: bool,
-    /// Record the CPU of a part of the target: NAME=PID, or NAME=CGROUP; may be repeated
-    #[arg(long, value_name = "NAME=PID")]
-    pub watch: Vec<replay::Watch>,
-    /// Serve live metrics for Prometheus here: 9099, or 127.0.0.1:9099
-    #[arg(long, value_name = "ADDR", value_parser = metrics_addr)]
-    pub metrics_addr: Option<SocketAddr>,
+    #[command(flatten)]
+    pub sight: Sight,
     /// No progress
     #[arg(short, long)]
     pub quiet: bool,

@@ -31,6 +31,19 @@ fn workloads() {
     refused(at, "compile broken.toml -o s.parquet", &["broken.toml:3", "key `rate`"]);
     std::fs::write(at.join("key.toml"), "name = \"x\"\nnmae = \"y\"\n").unwrap();
     refused(at, "compile key.toml -o s.parquet", &["key.toml:2", "unknown field `nmae`"]);
+    let staged = |stage: &str| {
+        format!(
+            "name = \"x\"\nstreams = [\"S\"]\n[[action]]\nname = \"a\"\ntarget = \"t\"\npayload = \"\"\n[arrivals]\nrate = 5\nduration = \"1s\"\n[[stage]]\nname = \"worker\"\n{stage}\n"
+        )
+    };
+    for (stage, told) in [
+        ("consumer = \"T/worker\"", "stage `worker`: consumer `T/worker`: `streams` has no `T`"),
+        ("consumer = \"worker\"", "consumer `worker` should be STREAM/DURABLE"),
+        ("series = [\"a/reply\"]", "series `a/reply`: no action has such an answer"),
+    ] {
+        std::fs::write(at.join("stage.toml"), staged(stage)).unwrap();
+        refused(at, "compile stage.toml -o s.parquet", &["stage.toml", told]);
+    }
     refused(at, "compile small --inject frontdor -o s.parquet", &["--inject frontdor", "did you mean frontdoor?"]);
     refused(at, "compile small -o absent/s.parquet", &["cannot write absent/s.parquet", "-o"]);
     assert!(!at.join("s.parquet").exists());

@@ -269,3 +269,67 @@ fn two_stages_that_were_slowed_are_both_named_or_neither() {
     let both = serde_json::json!([StageName::MessageWorker.durable(), StageName::BroadcastWorker.durable()]);
     assert!(found["stages"] == both || found["confidence"] == "undetermined", "{found}\n{err}");
 }
+
+#[test]
+fn a_prometheus_tells_the_cpu_of_the_target_and_its_absence_ends_no_run() {
+    let world = World::new();
+    let (_, meta) = world.compile("small", 100.0, 4 * SEC);
+    let services = world.standin(&meta, Config::default());
+    let prometheus = harness::Prometheus::scraping("127.0.0.1:1");
+    let query = format!("--prometheus {} --prometheus-query mongodb=vector(0.5)", prometheus.url());
+    let line = format!("ramp small.parquet --steps 100 --warmup 0s --hold 2s -o asked {query}");
+    let (_, asked, err) = ask_with(&world, &line, &["missing == 0"]);
+    assert_eq!(asked["steps"][0]["cpu"]["watch:mongodb"][0], 0.5, "{err}");
+    let line = "ramp small.parquet --steps 100 --warmup 0s --hold 2s -o unasked --prometheus http://127.0.0.1:1";
+    let (code, unasked, err) = ask_with(&world, line, &["missing == 0"]);
+    services.stop();
+    assert_eq!(code, 0, "{err}");
+    let notes = unasked["evidence"]["notes"].to_string();
+    assert!(notes.contains("no CPU of the target from Prometheus: http://127.0.0.1:1"), "{notes}");
+}
+
+#[test]
+fn what_cannot_be_a_step_is_told_before_anything_is_sent() {
+    let world = World::new();
+    world.compile("small", 100.0, 2 * SEC);
+    for (line, told) in [
+        ("ramp small.parquet --steps 500,200", "--steps: step `200` is not above the one before it (500); steps ascend"),
+        ("ramp small.parquet --steps 500,500", "steps ascend"),
+        ("ramp small.parquet --steps 0,100", "--steps: step `0`"),
+        ("ramp small.parquet --steps 100,-5", "--steps: step `-5`"),
+        ("ramp small.parquet --steps 100,2kk", "--steps: step `2kk`"),
+        ("ramp small.parquet", "ramp needs --steps 500,1k,2k, or --users-steps 100,200,500"),
+        ("ramp small.parquet --users-steps 5,50000", "the schedule has 10 sessions, and step 50000 is beyond"),
+        ("ramp small.parquet --steps 100 --slo-preset mesages", "there is no SLO preset `mesages`; there are messages, history"),
+        ("ramp small.parquet --steps 100 --slo-file nowhere.toml", "nowhere.toml: "),
+        ("ramp small.parquet --steps 100 --prometheus 127.0.0.1", "is not an address; write http://HOST:PORT"),
+        ("ramp small.parquet --steps 100 --watch mongod=4194305", "--watch: there is no process 4194305 (mongod)"),
+        ("search small.parquet --from 500 --to 100", "--to 100 is not above --from 500"),
+        ("search small.parquet --resolution 90%", "--resolution 90% is not between 0.5% and 50%"),
+    ] {
+        let (code, _, err) = ask(&world, line);
+        assert_eq!(code, 2, "{line}: {err}");
+        assert!(err.contains(told), "{line}: {err}");
+    }
+    let (code, _, err) = ask_with(&world, "ramp small.parquet --steps 100", &["sand/reply p95 < 1s"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("the run has no such series; there are send/"), "{err}");
+    assert!(!world.path("runs").exists(), "no run was begun");
+}
+
+#[test]
+fn a_ramp_of_messages_injected_behind_the_gatekeeper() {
+    let world = World::new();
+    let overrides = fixtures::Overrides {
+        inject: Some("canonical".into()),
+        rate_per_sec: Some(100.0),
+        duration_ns: Some(2 * SEC),
+        ..Default::default()
+    };
+    let (_, meta) = world.compile_workload(&fixtures::preset("small").unwrap().with(&overrides).unwrap());
+    let services = world.standin(&meta, Config::default());
+    let line = "ramp small.parquet --steps 100,150 --warmup 0s --hold 2s -o canonical";
+    let (code, summary, err) = ask_with(&world, line, &["send/puback p50 < 1s", "missing == 0"]);
+    services.stop();
+    assert_eq!((code, summary["capacity"]["answer"].as_f64()), (0, Some(150.0)), "{err}");
+}

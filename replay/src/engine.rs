@@ -11,7 +11,7 @@ use crate::options::{Error, Options, Plan};
 use crate::receiver::{Incoming, Receiver};
 use crate::release::{Released, Releases};
 use crate::sender::Sender;
-use crate::shared::{Counters, Progress, Shared, Stop};
+use crate::shared::{AnswerRecord, Counters, Progress, SentRecord, Shared, Stop};
 use crate::steps::{Conduct, Steps, Stretches};
 use crate::{metrics, monitor, os, reconnect};
 use runlog::{ConnectionInfo, EventKind, Granted, HostInfo, Manifest, RUN_FORMAT, Role, State};
@@ -80,6 +80,8 @@ fn run(
     let publishing = options.connections.number(plan)?;
     let (connections, opened) = connect_all(options, publishing, &decoder)?;
     let max_payload = opened.iter().map(|c| c.info.max_payload).min().unwrap_or(usize::MAX);
+    let (sent_in, sent_out) = touched(buffer_records(plan, 1.0), SentRecord::default);
+    let (answers_in, answers_out) = touched(buffer_records(plan, 4.0), AnswerRecord::default);
     let clock = Clock::anchored_in(LEAD_NS);
     let anchor_epoch_ns = clock.anchor_epoch_ns();
     let encoder = Arc::new(Encoder::new(plan, key, anchor_epoch_ns, max_payload, &connections));
@@ -95,8 +97,6 @@ fn run(
     manifest.write(&options.run_dir)?;
 
     let mut threads = Threads::default();
-    let (sent_in, sent_out) = rtrb::RingBuffer::new(buffer_records(plan, 1.0));
-    let (answers_in, answers_out) = rtrb::RingBuffer::new(buffer_records(plan, 4.0));
     let logger = Logger { shared: shared.clone(), sent: sent_out, answers: answers_out, notes: notes_out };
     // What cannot be recorded is not sent.
     let (dir, stop_sending) = (options.run_dir.clone(), stop.clone());
@@ -108,8 +108,8 @@ fn run(
     threads.add("receiver", move || receiver.run());
     let (reconnecting, nats) = (shared.clone(), options.nats.clone());
     threads.add("reconnect", move || reconnect::run(&reconnecting, &nats, &incoming_in));
-    let (monitored, nats, streams, watches) = (shared.clone(), options.nats.clone(), plan.meta.streams.clone(), options.watches.clone());
-    threads.add("monitor", move || monitor::run(&monitored, &nats, &streams, &watches));
+    let (monitored, asked, streams) = (shared.clone(), options.clone(), plan.meta.streams.clone());
+    threads.add("monitor", move || monitor::run(&monitored, &asked, &streams));
     if let Some(listener) = scraped {
         let (told, meta) = (shared.clone(), plan.meta.clone());
         threads.add("metrics", move || metrics::serve(&told, &meta, listener));
@@ -198,6 +198,15 @@ fn request_pacing() -> Granted {
 fn buffer_records(plan: &Plan, per_op: f64) -> usize {
     let records = plan.meta.peak_rate_per_sec * plan.tempo.speed() * per_op * BUFFER_SECONDS;
     (records as usize).clamp(*BUFFER_RECORDS.start(), *BUFFER_RECORDS.end())
+}
+
+/// A buffer between two threads whose memory has been written once: the system gives memory on first use, which takes
+/// microseconds a page, and a hot thread has none to give.
+fn touched<T>(records: usize, any: impl Fn() -> T) -> (rtrb::Producer<T>, rtrb::Consumer<T>) {
+    let (mut into, mut out) = rtrb::RingBuffer::new(records);
+    while into.push(any()).is_ok() {}
+    while out.pop().is_ok() {}
+    (into, out)
 }
 
 /// Publishing connections first, then one for all answers on subjects.

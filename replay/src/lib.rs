@@ -33,6 +33,7 @@ mod options;
 mod os;
 mod outbox;
 pub mod pacer;
+mod promql;
 mod receiver;
 mod reconnect;
 mod release;
@@ -43,6 +44,7 @@ mod watch;
 
 pub use engine::{Report, replay, replay_steps};
 pub use options::{Connections, Error, OnDisconnect, Options, Plan, TempoChoice};
+pub use promql::Promql;
 pub use shared::{Progress, Stop};
 pub use steps::{Conduct, Step};
 pub use watch::Watch;

@@ -2,7 +2,9 @@
 
 use crate::control;
 use crate::live::Consumer;
+use crate::options::Options;
 use crate::os;
+use crate::promql::{Asker, Promql};
 use crate::shared::{Note, Shared};
 use crate::watch::Watch;
 use futures::TryStreamExt;
@@ -16,20 +18,24 @@ use std::time::Duration;
 const CLOCK_STEP_NS: i64 = 10_000_000;
 
 /// Samples until told to finish.
-pub(crate) fn run(shared: &Arc<Shared>, options: &wire::Options, streams: &[String], watches: &[Watch]) {
+pub(crate) fn run(shared: &Arc<Shared>, options: &Options, streams: &[String]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the system gives a runtime");
     runtime.block_on(async {
-        let client = if streams.is_empty() { None } else { connect(shared, options).await };
-        let mut own = OwnUse::new(shared.clock.now_ns(), watches);
+        let client = if streams.is_empty() { None } else { connect(shared, &options.nats).await };
+        let mut own = OwnUse::new(shared.clock.now_ns(), &options.watches);
         let mut wall = Wall { offset_ns: shared.clock.anchor_epoch_ns() };
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         let mut known = Known::default();
+        let (asker, mut unanswered) = (Asker::new(), false);
         while !shared.finished() {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = finished(shared) => break,
             }
             own.sample(shared);
+            if let Some(promql) = &options.promql {
+                sample_promql(shared, &asker, promql, &mut unanswered).await;
+            }
             if let Some(step_ns) = wall.step_ns(shared.clock.anchor_epoch_ns()) {
                 shared.event(EventKind::ClockStep, step_ns, None);
             }
@@ -38,6 +44,21 @@ pub(crate) fn run(shared: &Arc<Shared>, options: &wire::Options, streams: &[Stri
         // Once more, so that a backlog drained within the last second shows.
         sample_backlog(shared, client.as_ref(), streams, &mut known).await;
     });
+}
+
+/// A Prometheus that does not answer is no reason to end a run: it is told once.
+async fn sample_promql(shared: &Shared, asker: &Asker, promql: &Promql, unanswered: &mut bool) {
+    match asker.ask(promql).await {
+        Ok(values) => {
+            let t_ns = shared.clock.now_ns();
+            values.iter().for_each(|(name, cores)| metric_note(shared, t_ns, &format!("watch:{name}"), "cpu", *cores));
+        }
+        Err(why) if !*unanswered => {
+            *unanswered = true;
+            shared.event(EventKind::Note, 0, Some(&format!("no CPU of the target from Prometheus: {why}")));
+        }
+        Err(_) => {}
+    }
 }
 
 /// The wall clock against the monotonic one: the wall time of the anchor, as it was seen last.

@@ -30,6 +30,8 @@ pub struct Options {
     pub drain_timeout_ns: Option<i64>,
     /// Processes of the target whose CPU is recorded.
     pub watches: Vec<crate::Watch>,
+    /// A Prometheus that knows their CPU.
+    pub promql: Option<crate::Promql>,
     /// Where Prometheus may scrape; `None` is nowhere.
     pub metrics_addr: Option<std::net::SocketAddr>,
     /// All expected answers are in and this long nothing came: the drain ends, ns.
@@ -56,6 +58,7 @@ impl Options {
             on_disconnect: OnDisconnect::Hold,
             drain_timeout_ns: None,
             watches: Vec::new(),
+            promql: None,
             metrics_addr: None,
             drain_quiet_ns: DRAIN_QUIET_NS,
         }

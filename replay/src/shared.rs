@@ -53,7 +53,7 @@ pub(crate) const NOTHING: u32 = 0;
 pub(crate) const UNGATED: i64 = -1;
 
 /// A record of an op on its way to the log.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SentRecord {
     pub op: i64,
     pub action: u16,
@@ -71,6 +71,7 @@ pub(crate) struct SentRecord {
 }
 
 /// A record of an answer on its way to the log.
+#[derive(Default)]
 pub(crate) struct AnswerRecord {
     pub op: i64,
     pub answer: u8,

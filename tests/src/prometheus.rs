@@ -42,6 +42,11 @@ impl Prometheus {
         Prometheus { child, url: format!("http://127.0.0.1:{port}"), promtool: binary("promtool"), _dir: dir }
     }
 
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The lines that `promtool query instant` prints for an expression: one per element of the result.
     ///
     /// # Panics

@@ -162,7 +162,7 @@ fn steps(s: &Summary, capacity: &Capacity, out: &mut String) {
         line!(out, "BOTTLENECK: {}", bottleneck.words());
         bottleneck.missing.iter().filter(|_| !bottleneck.stages.is_empty()).for_each(|missing| line!(out, "  - {missing}"));
     }
-    for note in &capacity.notes {
+    for note in capacity.notes.iter().chain(&s.evidence.notes) {
         line!(out, "  - {note}");
     }
 }

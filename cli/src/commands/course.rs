@@ -18,7 +18,7 @@ pub struct Prepared {
     plan: Plan,
 }
 
-/// Checks what was typed against the schedule, with the fastest rate there will be, and makes the run folder.
+/// Checks what was typed against the schedule, with the fastest rate there will be.
 pub fn prepare(args: &CourseArgs, fastest: TempoChoice) -> Result<Prepared> {
     let plan = Plan::new(&args.schedule, &fastest, None, None)?;
     let question = Question { window_ns: None, ..analyzing::question(&args.judge)? };
@@ -27,15 +27,13 @@ pub fn prepare(args: &CourseArgs, fastest: TempoChoice) -> Result<Prepared> {
     nats::confirm_target(&args.nats, &nats)?;
     let run = ulid::Ulid::new().to_string();
     let run_dir = args.output.clone().unwrap_or_else(|| PathBuf::from("runs").join(&run));
-    replaying::prepare_dir(&run_dir)?;
     let options = Options {
         command: replaying::command_line(),
         tempo: fastest,
         connections: replaying::connections(args.direct, args.connections),
-        watches: replaying::watches(&args.watch)?,
-        metrics_addr: args.metrics_addr,
         ..Options::new(&args.schedule, &run_dir, &run, nats)
     };
+    let options = replaying::sighted(options, &args.sight, &plan)?;
     Ok(Prepared { question, meta: plan.meta.clone(), options, plan })
 }
 
@@ -62,6 +60,7 @@ impl Prepared {
         mut next: impl FnMut(&Prepared, Option<&Step>) -> Option<replay::Step>,
     ) -> Result<Exit> {
         let dir = self.options.run_dir.clone();
+        replaying::prepare_dir(&dir)?;
         let mut failure: Option<Failure> = None;
         let mut conduct = |over: Option<&StepMark>| {
             let judged = over.map(|mark| judge(&dir, &self.question, mark)).transpose();

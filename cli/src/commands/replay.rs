@@ -1,5 +1,5 @@
 use super::{analyze as analyzing, nats, seed};
-use crate::args::{OnDisconnectArg, Replay};
+use crate::args::{OnDisconnectArg, Replay, Sight};
 use crate::failure::{Exit, Result, could_not_run, usage};
 use crate::output;
 use replay::{Conduct, Connections, OnDisconnect, Options, Plan, Progress, Report, Stop, TempoChoice};
@@ -32,7 +32,6 @@ pub fn run(args: &Replay) -> Result<Exit> {
     }
     let run = ulid::Ulid::new().to_string();
     let run_dir = args.output.clone().unwrap_or_else(|| PathBuf::from("runs").join(&run));
-    prepare_dir(&run_dir)?;
     let options = Options {
         command: command_line(),
         tempo,
@@ -45,10 +44,10 @@ pub fn run(args: &Replay) -> Result<Exit> {
             OnDisconnectArg::Skip => OnDisconnect::Skip,
         },
         drain_timeout_ns: args.drain_timeout,
-        watches: watches(&args.watch)?,
-        metrics_addr: args.metrics_addr,
         ..Options::new(&args.schedule, &run_dir, &run, nats)
     };
+    let options = sighted(options, &args.sight, &plan)?;
+    prepare_dir(&run_dir)?;
     let report = send(&options, &plan, args.quiet)?;
     output::print(&format!("{}\n", run_dir.display()));
     if question.slo.is_some() {
@@ -96,12 +95,15 @@ fn sent(quiet: bool, run: impl FnOnce(&Stop, &mut dyn FnMut(&Progress)) -> std::
     Ok(Sent { interrupted: stop.asked() > 0 })
 }
 
-/// What is watched is there.
-pub fn watches(typed: &[replay::Watch]) -> Result<Vec<replay::Watch>> {
-    for watch in typed {
+/// With what is looked at while it runs. What is watched must be there; a Prometheus may come later.
+pub fn sighted(options: Options, sight: &Sight, plan: &Plan) -> Result<Options> {
+    for watch in &sight.watch {
         watch.cpu_seconds().map_err(|e| usage(format!("--watch: {e}")))?;
     }
-    Ok(typed.to_vec())
+    let mut parts: Vec<String> = plan.meta.stages.iter().flat_map(|stage| stage.parts.clone()).collect();
+    parts.retain(|part| sight.watch.iter().all(|watch| watch.name != *part));
+    let promql = sight.prometheus.as_ref().map(|url| replay::Promql::new(url, &parts, &sight.prometheus_query));
+    Ok(Options { watches: sight.watch.clone(), promql, metrics_addr: sight.metrics_addr, ..options })
 }
 
 /// How sessions are spread, as typed.
