@@ -66,7 +66,8 @@ fn a_ramp_names_its_answer_and_what_breaks_next() {
     assert_eq!(again["steps"], summary["steps"]);
     let csv = std::fs::read_to_string(world.path("csv/steps.csv")).unwrap();
     assert!(csv.lines().nth(1).unwrap().starts_with("1,150,PASS,"), "{csv}");
-    assert!(std::fs::read_to_string(world.path("r.html")).unwrap().contains("<h2>Steps</h2>"));
+    let page = std::fs::read_to_string(world.path("r.html")).unwrap();
+    assert!(page.contains("<h2>Steps</h2>") && page.contains("a point for each step"));
     let text = analyze::render::text(&serde_json::from_value(summary).unwrap());
     assert!(text.contains("ANSWER: max rate = 300/s\nNext limit: send/reply p95 "), "{text}");
 }

@@ -20,6 +20,8 @@ pub struct Chart {
 enum X {
     /// Seconds from the anchor.
     Seconds,
+    /// Operations per second, or users.
+    Offered,
     /// −log₁₀(1 − fraction): 1 is 90%, 2 is 99%.
     Nines,
 }
@@ -46,7 +48,7 @@ const COLOURS: [RGBColor; 8] = [
 
 /// Every chart that the summary has data for.
 pub fn charts(summary: &Summary) -> Vec<Chart> {
-    let mut all: Vec<Chart> = Vec::new();
+    let mut all: Vec<Chart> = vec![latency_by_target(summary)];
     for series in summary.series.iter().filter(|s| !s.name.contains(':')) {
         all.push(latency_over_time(summary, &series.name));
     }
@@ -76,6 +78,18 @@ fn chart(name: &str, title: &str, x: X, y: Y, lines: Vec<(String, Vec<(f64, f64)
     Chart { name: name.into(), title: title.into(), x, y, lines }
 }
 
+/// Of a run in steps: where each series bends. Steps in order of what they offered, as a search jumps.
+fn latency_by_target(summary: &Summary) -> Chart {
+    let mut steps: Vec<&crate::Step> = summary.steps.iter().collect();
+    steps.sort_by(|a, b| a.offered().total_cmp(&b.offered()));
+    let names = summary.series.iter().map(|s| &s.name).filter(|name| !name.contains(':'));
+    let line = |name: &String| {
+        let p95 = |step: &&crate::Step| step.series.iter().find(|s| s.name == *name)?.response.p95_ns;
+        (format!("{name} p95"), steps.iter().filter_map(|step| Some((step.offered(), log_ns(p95(step)?)))).collect())
+    };
+    chart("steps", "Response time by what was offered, a point for each step", X::Offered, Y::LogNanos, names.map(line).collect())
+}
+
 fn latency_over_time(summary: &Summary, series: &str) -> Chart {
     let windows = || summary.windows.iter().filter(|w| w.series == series);
     let line = |name: &str, pick: fn(&crate::Window) -> Option<i64>| {
@@ -100,6 +114,7 @@ fn nines(percentile: f64) -> f64 {
 fn x_label(x: X, value: f64) -> String {
     match x {
         X::Seconds => format!("{value}s"),
+        X::Offered => show_count(value.max(0.0).round() as u64),
         X::Nines => {
             let percent = 100.0 * (1.0 - 10f64.powf(-value));
             let digits = (value.ceil() as usize).saturating_sub(2);
