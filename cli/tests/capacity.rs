@@ -12,12 +12,10 @@ const SEC: i64 = 1_000_000_000;
 
 /// Runs a line of arguments against the world's server: exit code, the summary, and standard error.
 fn ask(world: &World, line: &str) -> (i32, Value, String) {
-    let output = retempo(world.dir.path()).args(line.split(' ')).args(["-s", world.server.url(), "--json"]).output().unwrap();
-    let (code, out, err) = texts(&output);
-    (code, serde_json::from_str(&out).unwrap_or(Value::Null), err)
+    ask_with(world, line, &[])
 }
 
-/// `--slo` lines have spaces.
+/// The same with SLO lines, which have spaces.
 fn ask_with(world: &World, line: &str, slo: &[&str]) -> (i32, Value, String) {
     let slo = slo.iter().flat_map(|l| ["--slo", l]);
     let output = retempo(world.dir.path()).args(line.split(' ')).args(["-s", world.server.url(), "--json"]).args(slo).output().unwrap();

@@ -21,6 +21,10 @@ pub struct Prepared {
 /// Checks what was typed against the schedule, with the fastest rate there will be.
 pub fn prepare(args: &CourseArgs, fastest: TempoChoice) -> Result<Prepared> {
     let plan = Plan::new(&args.schedule, &fastest, None, None)?;
+    if !plan.may_loop {
+        let why = "it has keys, or an action marked once";
+        return Err(usage(format!("{}: steps loop the schedule, and this one cannot be sent twice ({why})", args.schedule.display())));
+    }
     let question = Question { window_ns: None, ..analyzing::question(&args.judge)? };
     analyze::check_lines(&question, &plan.meta)?;
     let nats = nats::options(&args.nats, "retempo")?;
