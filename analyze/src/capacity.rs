@@ -137,10 +137,10 @@ fn of_search(steps: &[Step], mut capacity: Capacity) -> Capacity {
         let why = last.verdict.reasons.first().map_or("", String::as_str);
         capacity.notes.push(format!("{} trials could not be decided, the last because: {why}", undecided.len()));
     }
+    // The last is the second chance of one that tripped.
     let back = steps.iter().rfind(|s| s.mark.course == Course::Back && s.verdict.outcome != Outcome::Inconclusive);
     capacity.hysteresis = back.map(|step| tripped(&step));
-    if capacity.hysteresis == Some(true) {
-        let at = back.map_or(0.0, |step| step.mark.target);
+    if let (Some(true), Some(at)) = (capacity.hysteresis, back.map(|step| step.mark.target)) {
         capacity.notes.push(format!("after an overload the target trips at {}, which passed before", show(capacity.axis, at)));
     }
     left_over(steps, &mut capacity);

@@ -67,6 +67,9 @@ impl Search {
         if let Some(retry) = self.retry() {
             return retry;
         }
+        if let Some(again) = self.back_again() {
+            return again;
+        }
         if self.of(Course::Back) > 0 || self.gave_up() {
             return Next::Done;
         }
@@ -97,6 +100,12 @@ impl Search {
         let undecided = |t: &&Tried| t.target == last.target && t.outcome == Outcome::Inconclusive;
         let again = last.outcome == Outcome::Inconclusive && self.trials.iter().filter(undecided).count() == 1;
         again.then_some(Next::Try(last.course, last.target))
+    }
+
+    /// A trip on the way back is repeated once, too: once may be chance.
+    fn back_again(&self) -> Option<Next> {
+        let last = self.trials.last().filter(|t| t.course == Course::Back && t.outcome == Outcome::Trip)?;
+        (self.of(Course::Back) == 1).then_some(Next::Try(Course::Back, last.target))
     }
 
     fn gave_up(&self) -> bool {
@@ -232,6 +241,16 @@ mod tests {
         assert!(search.of(Course::Edge) >= EDGE_MIN, "{trials:?}");
         let climb: Vec<f64> = trials.iter().take(6).map(|t| t.target).collect();
         assert_eq!(climb, [100.0, 200.0, 400.0, 800.0, 1_600.0, 3_200.0]);
+    }
+
+    #[test]
+    fn a_target_that_does_not_recover_is_tried_twice() {
+        let mut overloaded = false;
+        let (search, _) = run(Search::new(100.0, 1e6, 0.05, 30, 1), |course, rate| {
+            overloaded |= course == Course::Overload;
+            if rate < 3_000.0 && !overloaded { Outcome::Pass } else { Outcome::Trip }
+        });
+        assert_eq!((search.of(Course::Overload), search.of(Course::Back)), (1, 2));
     }
 
     #[test]
