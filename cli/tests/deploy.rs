@@ -49,13 +49,13 @@ fn every_panel_of_the_dashboard_shows_something_of_a_running_replay() {
     while !expressions.is_empty() && replay.try_wait().unwrap().is_none() {
         expressions.retain(|expression| prometheus.query(expression).iter().all(|line| line.contains("NaN")));
     }
+    // Once it is gone, so are its series.
+    let sent = prometheus.query("retempo_sent_total");
     let running = replay.try_wait().unwrap().is_none();
     replay.kill().unwrap();
     replay.wait().unwrap();
     services.stop();
     assert!(running && expressions.is_empty(), "nothing was shown by {expressions:#?}");
-    // The counts are those of the run.
-    let sent = prometheus.query("retempo_sent_total");
     assert!(sent.len() == 1 && sent[0].contains("retempo_sent_total"), "{sent:?}");
 }
 
