@@ -43,7 +43,7 @@ pub struct Knee {
 /// ```
 /// let trial = |target, passed| analyze::Trial { target, passed };
 /// let knee = analyze::knee(&[trial(100.0, true), trial(200.0, true), trial(400.0, false), trial(280.0, true)]).unwrap();
-/// assert!(knee.low < knee.median && knee.median < knee.high && knee.low > 200.0 && knee.high < 450.0);
+/// assert!(knee.low < knee.median && knee.median < knee.high && knee.median > 200.0 && knee.median < 450.0);
 /// ```
 pub fn knee(trials: &[Trial]) -> Option<Knee> {
     if trials.iter().all(|t| t.passed) || trials.iter().all(|t| !t.passed) {
