@@ -126,9 +126,11 @@ fn of_search(steps: &[Step], mut capacity: Capacity) -> Capacity {
         capacity.trials = Some((passed, near.count() as u32));
         capacity.answer = Some(knee.median);
         capacity.interval = Some((knee.low, knee.high, CONFIDENCE));
-    } else if trials.iter().any(|t| t.passed) {
-        capacity.answer = trials.iter().filter(|t| t.passed).map(|t| t.target).reduce(f64::max);
-        capacity.notes.push("nothing tripped; the limit lies beyond".into());
+    } else if let Some(most) = trials.iter().filter(|t| t.passed).map(|t| t.target).reduce(f64::max) {
+        // What ended it may be the generator's limit, which says nothing of the target's.
+        let gave_up = steps.last().is_some_and(|s| s.verdict.outcome == Outcome::Inconclusive);
+        capacity.answer = (!gave_up).then_some(most);
+        capacity.notes.push(format!("nothing tripped up to {}; the limit lies beyond", show(capacity.axis, most)));
     } else {
         capacity.first_trips = !trials.is_empty();
     }

@@ -80,11 +80,10 @@ impl Search {
         let lowest_trip = decided.iter().filter(|t| !t.passed).map(|t| t.target).fold(f64::INFINITY, f64::min);
         let best = decided.iter().filter(|t| t.passed && t.target < lowest_trip).map(|t| t.target).reduce(f64::max);
         match best {
-            None if decided.is_empty() => Next::Try(Course::Climb, self.from.min(self.to)),
-            // Once may be chance.
-            None if decided.iter().all(|t| !t.passed) && decided.len() > 1 => Next::Done,
-            None if decided.iter().all(|t| !t.passed) => Next::Try(Course::Climb, self.from.min(self.to)),
-            Some(best) if lowest_trip.is_infinite() && best >= self.to => Next::Done,
+            // A trip may be chance, once.
+            None if decided.iter().all(|t| !t.passed) && decided.len() < 2 => Next::Try(Course::Climb, self.from.min(self.to)),
+            None if decided.iter().all(|t| !t.passed) => Next::Done,
+            Some(_) if lowest_trip.is_infinite() && self.reached_the_top() => Next::Done,
             Some(best) if lowest_trip.is_infinite() => Next::Try(Course::Climb, (best * CLIMB).min(self.to)),
             Some(best) if lowest_trip / best > 1.0 + self.resolution && self.of(Course::Edge) == 0 => {
                 Next::Try(Course::Bisect, (best * lowest_trip).sqrt())
@@ -111,6 +110,11 @@ impl Search {
     fn gave_up(&self) -> bool {
         let last_two = self.trials.iter().rev().take(2).filter(|t| t.outcome == Outcome::Inconclusive).count();
         last_two == 2 || self.trials.len() >= self.trials_max
+    }
+
+    /// By what was aimed at: what was offered is never quite it.
+    fn reached_the_top(&self) -> bool {
+        self.trials.iter().any(|t| t.target >= self.to && t.outcome == Outcome::Pass)
     }
 
     fn decided(&self) -> Vec<Trial> {
@@ -241,6 +245,15 @@ mod tests {
         assert!(search.of(Course::Edge) >= EDGE_MIN, "{trials:?}");
         let climb: Vec<f64> = trials.iter().take(6).map(|t| t.target).collect();
         assert_eq!(climb, [100.0, 200.0, 400.0, 800.0, 1_600.0, 3_200.0]);
+    }
+
+    #[test]
+    fn the_top_is_tried_once_though_less_was_offered() {
+        let mut search = Search::new(100.0, 1_000.0, 0.05, 30, 1);
+        while let Next::Try(course, target) = search.next() {
+            search.tried(course, target, 0.97 * target, Outcome::Pass);
+        }
+        assert_eq!(search.trials.iter().filter(|t| t.target == 1_000.0).count(), 1, "{:?}", search.trials);
     }
 
     #[test]

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 /// Everything that is settled before the first step.
 pub struct Prepared {
     pub question: Question,
-    meta: Meta,
     options: Options,
     plan: Plan,
 }
@@ -25,7 +24,7 @@ pub fn prepare(args: &CourseArgs, fastest: TempoChoice) -> Result<Prepared> {
         let why = "it has keys, or an action marked once";
         return Err(usage(format!("{}: steps loop the schedule, and this one cannot be sent twice ({why})", args.schedule.display())));
     }
-    let question = Question { window_ns: None, ..analyzing::question(&args.judge)? };
+    let question = analyzing::question(&args.judge)?;
     analyze::check_lines(&question, &plan.meta)?;
     let nats = nats::options(&args.nats, "retempo")?;
     nats::confirm_target(&args.nats, &nats)?;
@@ -38,7 +37,7 @@ pub fn prepare(args: &CourseArgs, fastest: TempoChoice) -> Result<Prepared> {
         ..Options::new(&args.schedule, &run_dir, &run, nats)
     };
     let options = replaying::sighted(options, &args.sight, &plan)?;
-    Ok(Prepared { question, meta: plan.meta.clone(), options, plan })
+    Ok(Prepared { question, options, plan })
 }
 
 impl Prepared {
@@ -50,7 +49,7 @@ impl Prepared {
     /// A step at a rate, or with so many users.
     pub fn step(&self, args: &CourseArgs, course: Course, axis: Axis, target: f64) -> replay::Step {
         let (tempo, sessions) = match axis {
-            Axis::Rate => (tempo_for(&self.meta, target), u32::MAX),
+            Axis::Rate => (tempo_for(&self.plan.meta, target), u32::MAX),
             Axis::Users => (Tempo::default(), target as u32),
         };
         replay::Step { course, axis, target, tempo, sessions, warmup_ns: args.warmup, hold_ns: args.hold, cooldown_ns: args.cooldown }
