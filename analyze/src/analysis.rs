@@ -342,7 +342,7 @@ fn evidence(f: &Findings) -> Evidence {
     }
     let use_of = |values: &[f64]| (values.iter().sum::<f64>() / values.len() as f64, values.iter().copied().fold(0.0, f64::max));
     let host = input.metrics.iter().filter(|m| &*m.source == "host" && &*m.metric == "cpu").map(|m| (m.t_ns, m.value));
-    let rss = input.metrics.iter().filter(|m| &*m.metric == "rss_bytes").map(|m| m.value as u64).max();
+    let peak = |metric| input.metrics.iter().filter(|m| &*m.metric == metric).map(|m| m.value as u64).max().unwrap_or(0);
     Evidence {
         dropped_records: input.counter(EventKind::Dropped),
         foreign: input.counter(EventKind::Foreign),
@@ -354,7 +354,8 @@ fn evidence(f: &Findings) -> Evidence {
         clock_steps: input.events_of(EventKind::ClockStep).map(|e| e.value).collect(),
         cpu: cpu.iter().map(|(source, values)| (source.clone(), use_of(values))).collect(),
         host_cpu: host.collect(),
-        rss_peak_bytes: rss.unwrap_or(0),
+        rss_peak_bytes: peak("rss_bytes"),
+        queued_peak: (peak("queued_sends"), peak("queued_answers")),
         consumers_gone: texts(EventKind::ConsumerGone),
         notes: texts(EventKind::Note),
     }

@@ -387,6 +387,9 @@ pub struct Evidence {
     pub host_cpu: Vec<(i64, f64)>,
     /// Largest own memory, bytes.
     pub rss_peak_bytes: u64,
+    /// Most records of sends, and of answers, that waited to be logged.
+    #[serde(default)]
+    pub queued_peak: (u64, u64),
     /// Consumers of the target that were there and vanished.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub consumers_gone: Vec<String>,

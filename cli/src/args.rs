@@ -317,13 +317,17 @@ pub struct Sight {
     /// Ask it this for a part instead: NAME=QUERY, in cores; may be repeated
     #[arg(long, value_name = "NAME=QUERY", value_parser = named_query, requires = "prometheus")]
     pub prometheus_query: Vec<(String, String)>,
+    /// Ask the server's monitoring port for backlogs, instead of the JetStream API
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    pub nats_monitoring: Option<String>,
     /// Serve live metrics for Prometheus here: 9099, or 127.0.0.1:9099
     #[arg(long, value_name = "ADDR", value_parser = metrics_addr)]
     pub metrics_addr: Option<SocketAddr>,
 }
 
 fn http_url(text: &str) -> Result<String, String> {
-    if text.starts_with("http://") { Ok(text.to_owned()) } else { Err(format!("`{text}` is not an address; write http://HOST:PORT")) }
+    let is_url = text.starts_with("http://") || text.starts_with("https://");
+    is_url.then(|| text.trim_end_matches('/').to_owned()).ok_or_else(|| format!("`{text}` is not an address; write http://HOST:PORT"))
 }
 
 fn named_query(text: &str) -> Result<(String, String), String> {

@@ -23,6 +23,21 @@ fn ask_with(world: &World, line: &str, slo: &[&str]) -> (i32, Value, String) {
     (code, serde_json::from_str(&out).unwrap_or(Value::Null), err)
 }
 
+/// The same, asked again while the machine is too busy with other things for a verdict.
+fn decided(world: &World, line: &str, slo: &[&str]) -> (i32, Value, String) {
+    let run = world.path(line.rsplit_once("-o ").unwrap().1.split(' ').next().unwrap());
+    for _ in 0..5 {
+        let asked = ask_with(world, line, slo);
+        // A search tries again by itself.
+        if !asked.2.contains("the generator was the limit") || line.starts_with("search") && asked.0 == 0 {
+            return asked;
+        }
+        println!("{}", asked.2);
+        std::fs::remove_dir_all(&run).unwrap();
+    }
+    ask_with(world, line, slo)
+}
+
 /// A gatekeeper that takes so many at a time, each for so long: its capacity is known.
 fn gatekeeper(concurrency: usize, service: &str) -> Config {
     let mut config = Config::default();
@@ -41,15 +56,7 @@ fn a_ramp_names_its_answer_and_what_breaks_next() {
     let services = world.standin(&meta, gatekeeper(20, "40ms"));
     let line = "ramp medium.parquet --steps 150,300,1k,2k --warmup 500ms --hold 2s --cooldown 0s --csv csv --html r.html -o ramp";
     let slo = ["send/reply p95 < 500ms", "errors < 1%"];
-    let (mut code, mut summary, mut err) = ask_with(&world, line, &slo);
-    // A machine that is busy with other things may leave a step undecided.
-    for again in ["again", "and-again"] {
-        if err.contains("INCONCLUSIVE") {
-            std::fs::remove_dir_all(world.path("ramp")).unwrap();
-            println!("{again}: {err}");
-            (code, summary, err) = ask_with(&world, line, &slo);
-        }
-    }
+    let (code, summary, err) = decided(&world, line, &slo);
     services.stop();
     assert_eq!(code, 0, "{err}");
     let capacity = &summary["capacity"];
@@ -90,7 +97,7 @@ fn searched(concurrency: usize, service_ms: u64, seed: u64) {
     let line =
         format!("search medium.parquet --from 100 --to 8k --warmup 1s --hold 3s --cooldown 0s --seed {seed} --slo-file slo.toml -o search");
     std::fs::write(world.path("slo.toml"), format!("slo = [\"send/reply p95 < {}ms\"]", service_ms + 60)).unwrap();
-    let (code, summary, err) = ask(&world, &line);
+    let (code, summary, err) = decided(&world, &line, &[]);
     services.stop();
     assert_eq!(code, 0, "{err}");
     let known = concurrency as f64 / service_ms as f64 * 1000.0;
@@ -149,7 +156,7 @@ fn what_goes_wrong_in_the_warm_up_is_not_counted() {
         let (_, meta) = world.compile("small", 200.0, 4 * SEC);
         let services = world.standin(&meta, late_riser());
         let line = format!("ramp small.parquet --steps 200 --warmup {warmup} --hold 2s -o warm");
-        let (code, _, err) = ask_with(&world, &line, &["send/broadcast p95 < 400ms", "missing == 0"]);
+        let (code, _, err) = decided(&world, &line, &["send/broadcast p95 < 400ms", "missing == 0"]);
         services.stop();
         assert_eq!(code, expected, "{err}");
     }
@@ -233,8 +240,8 @@ fn replies_lost_at_the_end_of_a_hold_are_missing() {
     assert_eq!(summary.steps[0].verdict.outcome, analyze::Outcome::Trip);
 }
 
-/// The bottleneck that a ramp to `rate` finds with these stages slowed to `capacity` a second.
-fn bottleneck(slowed: &[StageName], rate: &str) -> (Value, String) {
+/// The bottleneck that a ramp finds with these stages slowed to 200 a second.
+fn bottleneck(slowed: &[StageName], asked: &str) -> (Value, String) {
     let world = World::new();
     let (_, meta) = world.compile("small", 100.0, 4 * SEC);
     let mut config = Config::default();
@@ -242,8 +249,8 @@ fn bottleneck(slowed: &[StageName], rate: &str) -> (Value, String) {
         config.stages[*stage as usize] = standin::StageConfig { concurrency: 10, service: "50ms".parse().unwrap() };
     }
     let services = world.standin(&meta, config);
-    let line = format!("ramp small.parquet --steps 100,{rate} --warmup 500ms --hold 3s --cooldown 0s -o edge");
-    let (code, summary, err) = ask_with(&world, &line, &["send/broadcast p95 < 300ms", "send/reply p95 < 300ms", "backlog growth < 100"]);
+    let line = format!("ramp small.parquet --steps 100,400 --warmup 500ms --hold 3s --cooldown 0s -o edge{asked}");
+    let (code, summary, err) = decided(&world, &line, &["send/broadcast p95 < 300ms", "send/reply p95 < 300ms", "backlog growth < 100"]);
     services.stop();
     assert_eq!(code, 0, "{err}");
     (summary["capacity"]["bottleneck"].clone(), err)
@@ -253,20 +260,52 @@ fn bottleneck(slowed: &[StageName], rate: &str) -> (Value, String) {
 fn the_stage_that_was_slowed_is_named() {
     use StageName::{BroadcastWorker, Gatekeeper, MessageWorker, NotificationWorker};
     let all = [Gatekeeper, MessageWorker, BroadcastWorker, NotificationWorker];
-    std::thread::scope(|scope| {
-        let asked = all.map(|stage| scope.spawn(move || (stage, bottleneck(&[stage], "400"))));
-        for (stage, (found, err)) in asked.map(|thread| thread.join().unwrap()) {
-            assert_eq!(found["stages"], serde_json::json!([stage.durable()]), "{found}\n{err}");
-            assert_eq!(found["confidence"], "high", "{found}");
-        }
-    });
+    for stage in all {
+        let (found, err) = bottleneck(&[stage], "");
+        assert_eq!(found["stages"], serde_json::json!([stage.durable()]), "{found}\n{err}");
+        assert_eq!(found["confidence"], "high", "{found}");
+    }
 }
 
 #[test]
 fn two_stages_that_were_slowed_are_both_named_or_neither() {
-    let (found, err) = bottleneck(&[StageName::MessageWorker, StageName::BroadcastWorker], "400");
+    let (found, err) = bottleneck(&[StageName::MessageWorker, StageName::BroadcastWorker], "");
     let both = serde_json::json!([StageName::MessageWorker.durable(), StageName::BroadcastWorker.durable()]);
     assert!(found["stages"] == both || found["confidence"] == "undetermined", "{found}\n{err}");
+}
+
+#[test]
+fn a_part_whose_cpu_rises_no_more_speaks_against_its_stage() {
+    let prometheus = harness::Prometheus::scraping("127.0.0.1:1");
+    let asked = format!(" --prometheus {} --prometheus-query cassandra=vector(0.9)", prometheus.url());
+    let (found, err) = bottleneck(&[StageName::MessageWorker], &asked);
+    assert_eq!(found["stages"], serde_json::json!(["message-worker"]), "{err}");
+    assert!(found["evidence"].to_string().contains("CPU of cassandra flat from 100/s on"), "{found}");
+}
+
+#[test]
+fn the_monitoring_port_tells_backlogs_too() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), harness::free_port());
+    let config = format!("jetstream {{ store_dir: \"{}\" }}\nhttp: 127.0.0.1:{port}", dir.path().display());
+    let world = World::configured(&config, wire::Options::default());
+    let url = format!("http://127.0.0.1:{port}");
+    let (_, meta) = world.compile("small", 200.0, 3 * SEC);
+    let services = world.standin(&meta, Config { faults: vec!["stall=broadcast-worker:0s:2s".parse().unwrap()], ..Config::default() });
+    let line = format!("ramp small.parquet --steps 200 --warmup 0s --hold 3s --nats-monitoring {url} -o asked");
+    let (_, asked, err) = ask_with(&world, &line, &["backlog peak < 1"]);
+    let line = "ramp small.parquet --steps 200 --warmup 0s --hold 1s --nats-monitoring http://127.0.0.1:1 -o unasked";
+    let (_, unasked, _) = ask_with(&world, line, &["backlog peak < 1"]);
+    services.stop();
+    let consumers: Vec<&str> = asked["backlog"].as_array().unwrap().iter().map(|b| b["consumer"].as_str().unwrap()).collect();
+    assert_eq!(consumers.len(), 4, "{consumers:?} {err}");
+    let stalled = asked["backlog"].as_array().unwrap().iter().find(|b| b["consumer"].as_str().unwrap().ends_with("/broadcast-worker"));
+    assert!(stalled.unwrap()["peak"].as_u64().unwrap() > 100, "{}", asked["backlog"]);
+    assert!(unasked["verdict"]["reasons"].to_string().contains("no backlog was sampled"), "{}", unasked["verdict"]);
+    assert!(
+        unasked["evidence"]["notes"].to_string().contains("http://127.0.0.1:1: Connection refused"),
+        "{}",
+        unasked["evidence"]["notes"]
+    );
 }
 
 #[test]
@@ -279,8 +318,8 @@ fn a_prometheus_tells_the_cpu_of_the_target_and_its_absence_ends_no_run() {
     let line = format!("ramp small.parquet --steps 100 --warmup 0s --hold 2s -o asked {query}");
     let (_, asked, err) = ask_with(&world, &line, &["missing == 0"]);
     assert_eq!(asked["steps"][0]["cpu"]["watch:mongodb"][0], 0.5, "{err}");
-    let line = "ramp small.parquet --steps 100 --warmup 0s --hold 2s -o unasked --prometheus http://127.0.0.1:1";
-    let (code, unasked, err) = ask_with(&world, line, &["missing == 0"]);
+    let line = "ramp small.parquet --steps 100 --warmup 0s --hold 2s --prometheus http://127.0.0.1:1 -o unasked";
+    let (code, unasked, err) = decided(&world, line, &["missing == 0"]);
     services.stop();
     assert_eq!(code, 0, "{err}");
     let notes = unasked["evidence"]["notes"].to_string();
@@ -328,7 +367,7 @@ fn a_ramp_of_messages_injected_behind_the_gatekeeper() {
     let (_, meta) = world.compile_workload(&fixtures::preset("small").unwrap().with(&overrides).unwrap());
     let services = world.standin(&meta, Config::default());
     let line = "ramp small.parquet --steps 100,150 --warmup 0s --hold 2s -o canonical";
-    let (code, summary, err) = ask_with(&world, line, &["send/puback p50 < 1s", "missing == 0"]);
+    let (code, summary, err) = decided(&world, line, &["send/puback p50 < 1s", "missing == 0"]);
     services.stop();
     assert_eq!((code, summary["capacity"]["answer"].as_f64()), (0, Some(150.0)), "{err}");
 }

@@ -16,6 +16,7 @@
 //! `clock.rs` is the only file that reads a clock, `os.rs` the only one with unsafe code.
 #![deny(unsafe_code)]
 
+mod backlog;
 mod bind;
 mod clock;
 mod connection;
@@ -24,6 +25,7 @@ pub mod decode;
 mod encoder;
 mod engine;
 pub mod gates;
+mod http;
 mod live;
 mod loader;
 mod logger;

@@ -1,7 +1,7 @@
 //! Turns rows of the schedule into frames that need no more work: encoded, ids and times filled in.
 
 use crate::encoder::Encoder;
-use crate::options::{Error, Plan};
+use crate::options::{Error, OPS_MAX, Plan};
 use crate::release::Waiting;
 use crate::shared::{NOTHING, Shared};
 use crate::steps::{Loaded, Stretch, Stretches};
@@ -16,8 +16,6 @@ use std::sync::{Arc, mpsc};
 const BATCH_FRAMES: usize = 2048;
 /// Bytes of a batch; the batch that passes it is closed.
 const BATCH_BYTES: usize = 1 << 20;
-/// Ops that their 40 bits of an id can number.
-const OPS_MAX: i64 = 1 << 40;
 /// Batches ready ahead of the pacer.
 pub(crate) const BATCHES_AHEAD: usize = 64;
 

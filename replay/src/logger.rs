@@ -69,6 +69,9 @@ impl Logger {
     }
 
     fn drain(&mut self, logs: &mut Logs) -> Result<(), runlog::Error> {
+        let counters = &self.shared.counters;
+        counters.queued_sends.fetch_max(self.sent.slots() as i64, Relaxed);
+        counters.queued_answers.fetch_max(self.answers.slots() as i64, Relaxed);
         while let Ok(r) = self.sent.pop() {
             logs.sends.push(Sent {
                 op: r.op,

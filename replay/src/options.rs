@@ -1,6 +1,9 @@
 use schedule::{Batch, Meta, Reader, Tempo};
 use std::path::{Path, PathBuf};
 
+/// Op numbers are below this: an id has room for no more.
+pub(crate) const OPS_MAX: i64 = 1 << 40;
+
 /// What a replay needs to know.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -32,6 +35,8 @@ pub struct Options {
     pub watches: Vec<crate::Watch>,
     /// A Prometheus that knows their CPU.
     pub promql: Option<crate::Promql>,
+    /// The server's monitoring port, `http://127.0.0.1:8222`: asked for backlogs instead of the JetStream API.
+    pub nats_monitoring: Option<String>,
     /// Where Prometheus may scrape; `None` is nowhere.
     pub metrics_addr: Option<std::net::SocketAddr>,
     /// All expected answers are in and this long nothing came: the drain ends, ns.
@@ -59,6 +64,7 @@ impl Options {
             drain_timeout_ns: None,
             watches: Vec::new(),
             promql: None,
+            nats_monitoring: None,
             metrics_addr: None,
             drain_quiet_ns: DRAIN_QUIET_NS,
         }
@@ -191,7 +197,7 @@ impl Plan {
         let lap_ns = tempo.run_ns(meta.duration_ns).max(1);
         let until_ns = duration_ns.unwrap_or(i64::MAX);
         let loops = loops.unwrap_or_else(|| duration_ns.map_or(1, |d| u32::try_from((d + lap_ns - 1) / lap_ns).unwrap_or(u32::MAX)).max(1));
-        if i128::from(meta.rows) * i128::from(loops) >= 1 << 40 {
+        if i128::from(meta.rows) * i128::from(loops) >= OPS_MAX.into() {
             return Err(refuse("more than 2^40 operations; send fewer laps".into()));
         }
         if let Some(answer) = meta.answers.iter().find(|a| matches!(a.whose, schedule::Whose::Fields(_))) {
@@ -220,12 +226,12 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Laps that end before the time is up; at most one more begins.
     /// Run time of offset `at_ns` of a lap.
     pub fn run_ns(&self, lap: i64, at_ns: i64) -> i64 {
         self.tempo.run_ns((lap * self.meta.duration_ns).saturating_add(at_ns))
     }
 
+    /// Laps that end before the time is up; at most one more begins.
     fn whole_laps(&self) -> u32 {
         let ends_in_time = |laps: u32| self.tempo.run_ns(i64::from(laps) * self.meta.duration_ns) <= self.until_ns;
         let (mut whole, mut beyond) = (0, self.loops.saturating_add(1));

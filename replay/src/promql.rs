@@ -1,14 +1,6 @@
-//! CPU of the target's parts as a Prometheus sees it: instant queries over plain HTTP.
+//! CPU of the target's parts as a Prometheus sees it: instant queries.
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use std::time::Duration;
-
-/// An answer takes no longer, or it is none.
-const TIMEOUT: Duration = Duration::from_secs(2);
+use crate::http::Http;
 
 /// What to ask, and whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,36 +25,19 @@ impl Promql {
     }
 }
 
-/// Asks, over connections that are kept.
-pub(crate) struct Asker {
-    client: Client<HttpConnector, Empty<Bytes>>,
-}
-
-impl Asker {
-    pub fn new() -> Asker {
-        Asker { client: Client::builder(TokioExecutor::new()).build_http() }
-    }
-
+impl Promql {
     /// The value of each query that has one: the sum over its series.
     ///
     /// # Errors
     /// A sentence: nobody is there, or says something else.
-    pub async fn ask(&self, promql: &Promql) -> Result<Vec<(String, f64)>, String> {
+    pub(crate) async fn ask(&self, http: &Http) -> Result<Vec<(String, f64)>, String> {
         let mut values = Vec::new();
-        for (name, query) in &promql.queries {
+        for (name, query) in &self.queries {
             let encoded = percent_encoding::utf8_percent_encode(query, percent_encoding::NON_ALPHANUMERIC);
-            let uri = format!("{}/api/v1/query?query={encoded}", promql.url);
-            let uri = uri.parse().map_err(|e| format!("{} is no address: {e}", promql.url))?;
-            let body = tokio::time::timeout(TIMEOUT, self.get(uri)).await.map_err(|_| format!("{} did not answer in 2 s", promql.url))?;
-            let body = body.map_err(|e| format!("{}: {e}", promql.url))?;
-            values.extend(value(&body).map_err(|e| format!("{}: {e} ({query})", promql.url))?.map(|v| (name.clone(), v)));
+            let body = http.get(&self.url, &format!("/api/v1/query?query={encoded}")).await?;
+            values.extend(value(&body).map_err(|e| format!("{}: {e} ({query})", self.url))?.map(|v| (name.clone(), v)));
         }
         Ok(values)
-    }
-
-    async fn get(&self, uri: hyper::Uri) -> Result<Bytes, String> {
-        let response = self.client.get(uri).await.map_err(|e| e.to_string())?;
-        Ok(response.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes())
     }
 }
 

@@ -100,6 +100,9 @@ pub(crate) struct Counters {
     pub foreign: AtomicI64,
     pub dropped: AtomicI64,
     pub backlog: AtomicI64,
+    /// Most records that waited for the logger since last looked at.
+    pub queued_sends: AtomicI64,
+    pub queued_answers: AtomicI64,
     /// Sum of [`answer_hash`] over the answers expected, and over those received: equal when nothing is missing or twice.
     pub expected_hash: AtomicU64,
     pub answers_hash: AtomicU64,
@@ -210,6 +213,10 @@ impl Shared {
 
     pub fn event(&self, kind: EventKind, value: i64, text: Option<&str>) {
         self.note(Note::Event(Event::new(self.clock.now_ns(), kind, value, text)));
+    }
+
+    pub fn metric(&self, t_ns: i64, source: &str, metric: &str, value: f64) {
+        self.note(Note::Metric(Metric { t_ns, source: source.into(), metric: metric.into(), value }));
     }
 
     pub fn finished(&self) -> bool {

@@ -171,7 +171,7 @@ table! {
         t_ns: i64,
         /// `consumer:STREAM/DURABLE`, `self`, `thread:pacer`, `host`.
         source: Arc<str>,
-        /// `pending`, `ack_pending`, `redelivered`, `cpu`, `rss_bytes`.
+        /// `pending`, `ack_pending`, `redelivered`, `cpu`, `rss_bytes`; `queued_sends` and `queued_answers`: records that wait to be logged.
         metric: Arc<str>,
         /// Its value; `cpu` is in cores.
         value: f64,

@@ -181,7 +181,11 @@ fn handshake(server: &Server, files: &TlsFiles, tcp: &mut TcpStream) -> Result<C
     Ok(tls)
 }
 
-fn tls_config(files: &TlsFiles) -> Result<ClientConfig, Error> {
+/// The configuration of a TLS client that trusts what the files say, or what the system trusts.
+///
+/// # Errors
+/// [`Error::Credentials`]: which file cannot be used, and why.
+pub fn tls_config(files: &TlsFiles) -> Result<ClientConfig, Error> {
     let credentials = |path: &Path, what: String| Error::Credentials { path: path.to_owned(), what };
     let mut roots = RootCertStore::empty();
     match &files.ca {

@@ -148,6 +148,10 @@ fn evidence(s: &Summary) -> String {
         ("Not sent", or_none(unsent)),
         ("CPU, cores", or_none(cpu)),
         ("Own memory, peak", show_bytes(e.rss_peak_bytes)),
+        (
+            "Records that waited to be logged, peak",
+            format!("{} sends, {} answers", show_count(e.queued_peak.0), show_count(e.queued_peak.1)),
+        ),
         ("Connections lost", or_none(gaps)),
         ("Sent but unconfirmed", show_count(e.unconfirmed)),
         ("Records lost", show_count(e.dropped_records)),

@@ -103,7 +103,8 @@ pub fn sighted(options: Options, sight: &Sight, plan: &Plan) -> Result<Options> 
     let mut parts: Vec<String> = plan.meta.stages.iter().flat_map(|stage| stage.parts.clone()).collect();
     parts.retain(|part| sight.watch.iter().all(|watch| watch.name != *part));
     let promql = sight.prometheus.as_ref().map(|url| replay::Promql::new(url, &parts, &sight.prometheus_query));
-    Ok(Options { watches: sight.watch.clone(), promql, metrics_addr: sight.metrics_addr, ..options })
+    let nats_monitoring = sight.nats_monitoring.clone();
+    Ok(Options { watches: sight.watch.clone(), promql, nats_monitoring, metrics_addr: sight.metrics_addr, ..options })
 }
 
 /// How sessions are spread, as typed.
