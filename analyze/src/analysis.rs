@@ -56,6 +56,8 @@ pub(crate) struct ClosedWindow {
 pub(crate) struct Findings {
     pub input: Input,
     pub counts: Counts,
+    /// Keyed answers that belong to no op.
+    pub unexpected: BTreeMap<u8, u64>,
     pub series: BTreeMap<SeriesKey, Cell>,
     pub buckets: BTreeMap<(SeriesKey, Arc<str>), Cell>,
     pub lateness: Samples,
@@ -123,7 +125,7 @@ fn analyze_input(input: Input, question: &Question, due_ns: &Range<i64>, progres
     let grid = Grid { due_ns: due_ns.clone(), windows_ns };
     let mut count = Count::new(&input, &grid, &lines, &names);
     count.all(progress)?;
-    let Count { layout, whole, copies, buckets, lateness, counts, closed: windows, spool, .. } = count;
+    let Count { layout, whole, copies, buckets, lateness, counts, closed: windows, spool, unexpected, .. } = count;
     let mut series = BTreeMap::new();
     for (pair, (cell, copies)) in whole.into_iter().zip(copies).enumerate() {
         let (action, answer) = layout.pair(pair);
@@ -138,7 +140,7 @@ fn analyze_input(input: Input, question: &Question, due_ns: &Range<i64>, progres
         }
     }
     let gated = if counts.gated > 0 { gated(&input, due_ns)? } else { BTreeMap::new() };
-    let mut findings = Findings { input, counts, series, buckets: by_bucket, lateness, windows, names, lines, gated, spool };
+    let mut findings = Findings { input, counts, unexpected, series, buckets: by_bucket, lateness, windows, names, lines, gated, spool };
     Ok(summarise(&mut findings, due_ns, window_ns))
 }
 
@@ -347,6 +349,11 @@ fn evidence(f: &Findings) -> Evidence {
         dropped_records: input.counter(EventKind::Dropped),
         foreign: input.counter(EventKind::Foreign),
         orphans: f.counts.orphans,
+        unexpected: f
+            .unexpected
+            .iter()
+            .map(|(&answer, &n)| (input.manifest.schedule.answers[usize::from(answer)].name.clone(), n))
+            .collect(),
         unconfirmed: f.counts.unconfirmed,
         gaps: input.gaps.iter().map(|g| (g.connection, g.lost_ns, g.up_ns.saturating_sub(g.lost_ns))).collect(),
         server_errors: texts(EventKind::ServerError),

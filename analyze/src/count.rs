@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::analysis::ClosedWindow;
 use crate::input::Input;
+use crate::keyed;
 use crate::samples::Samples;
 use crate::slo::{Line, Metric};
 use crate::spool::Spool;
@@ -36,6 +37,10 @@ pub(crate) struct Count<'a> {
     pub closed: Vec<ClosedWindow>,
     pub spool: Spool,
     windows: Windows,
+    /// Answers that were found by their key.
+    keyed: Vec<Part>,
+    /// Those that belong to no op, by answer.
+    pub unexpected: BTreeMap<u8, u64>,
     /// Decoded chunks, by log and index.
     decoded: HashMap<(Log, usize), Part>,
 }
@@ -57,6 +62,8 @@ impl<'a> Count<'a> {
             closed: Vec::new(),
             spool: Spool::create(),
             windows: BTreeMap::new(),
+            keyed: Vec::new(),
+            unexpected: BTreeMap::new(),
             decoded: HashMap::new(),
         }
     }
@@ -64,6 +71,8 @@ impl<'a> Count<'a> {
     /// Counts everything; `progress` is told how many parts of how many are done.
     pub fn all(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), Error> {
         let starts = self.starts()?;
+        let found = keyed::join(self.input)?;
+        (self.keyed, self.unexpected) = (found.parts, found.unexpected);
         let threads = rayon::current_num_threads();
         let workspaces = Mutex::new(Vec::new());
         let groups = starts.chunks(threads * WAVES_AT_ONCE);
@@ -137,6 +146,7 @@ impl<'a> Count<'a> {
             }
             .map_err(|what| chunk.damaged(what))?;
         }
+        self.keyed.iter().try_for_each(|part| wave.absorb(part)).map_err(|what| self.input.keyed[0].damaged(what))?;
         Ok(wave.retire())
     }
 

@@ -13,10 +13,13 @@ pub struct Input {
     pub sends: Vec<Chunk>,
     pub replies: Vec<Chunk>,
     pub broadcasts: Vec<Chunk>,
+    pub keyed: Vec<Chunk>,
     pub events: Vec<Event>,
     pub metrics: Vec<Metric>,
     /// Ops outside of these are of no interest.
     pub ops: Range<i64>,
+    /// The schedule ended before its time.
+    pub spent: bool,
     /// Steps that are over.
     pub steps: Vec<StepMark>,
     /// Observed up to here, ns.
@@ -48,8 +51,10 @@ impl Input {
             sends: chunks::<runlog::Sent>(dir)?,
             replies: chunks::<runlog::Reply>(dir)?,
             broadcasts: chunks::<runlog::Broadcast>(dir)?,
+            keyed: chunks::<runlog::Keyed>(dir)?,
             dir: dir.to_owned(),
             ops: i64::MIN..i64::MAX,
+            spent: false,
             steps: steps(&events),
             manifest,
             events,
@@ -62,6 +67,7 @@ impl Input {
     /// What a step was, as a run of its own: it is over, whatever became of the run.
     pub fn of_step(mut self, mark: &StepMark) -> Input {
         self.ops = mark.first_op..mark.end_op;
+        self.spent = mark.spent;
         let during = mark.from_ns.saturating_sub(SAMPLE_NS)..=mark.drained_ns;
         self.metrics.retain(|metric| during.contains(&metric.t_ns));
         self.events.retain(|event| during.contains(&event.t_ns));

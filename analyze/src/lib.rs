@@ -19,6 +19,7 @@ mod capacity;
 mod count;
 mod gated;
 mod input;
+mod keyed;
 pub mod render;
 mod samples;
 mod slo;

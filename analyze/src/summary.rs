@@ -371,6 +371,9 @@ pub struct Evidence {
     pub foreign: u64,
     /// Answers to ops that are not in the log.
     pub orphans: u64,
+    /// By answer: those that came by a key which no op had.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unexpected: BTreeMap<String, u64>,
     /// Sent, but not confirmed before the connection was lost.
     pub unconfirmed: u64,
     /// Connections lost: connection, when, for how long.

@@ -42,7 +42,9 @@ pub(crate) fn decide(f: &mut Findings, rate: &RateSummary, backlog: &[Backlog], 
         why: None,
     });
     let slos = slos.into_iter().chain(gone).collect();
-    let limits = generator_limits(&f.counts, rate);
+    let mut limits = generator_limits(&f.counts, rate);
+    limits
+        .extend(f.input.spent.then(|| "the schedule, which cannot be sent twice, ended within the step; compile a longer one".to_owned()));
     verdict(slos, limits, state_reasons(f, evidence))
 }
 

@@ -49,6 +49,11 @@ pub(crate) enum Log {
 }
 
 impl Part {
+    /// Of rows that are not read from a chunk.
+    pub fn of_broadcasts(columns: Vec<JoinBroadcastColumns>) -> Part {
+        Part::Broadcasts(batches(columns, |c| c.op.values()))
+    }
+
     pub fn read(log: Log, chunk: &Chunk) -> Result<Part, Error> {
         Ok(match log {
             Log::Sends => Part::Sends(batches(chunk.read::<JoinSent>()?, |c| c.op.values())),

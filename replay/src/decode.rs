@@ -1,7 +1,7 @@
 //! What a received message means: whose it is, which answer, and whether it is an error.
 
 use runlog::Status;
-use schedule::{Action, AnswerKind, AnswerRule, IdKey, Whose};
+use schedule::{Action, AnswerKind, AnswerRule, IdKey, Whose as By};
 use sonic_rs::PointerNode;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,11 +19,26 @@ pub enum Decoded<'a> {
     Ignored,
 }
 
+/// Whose an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// It carries an id of this op.
+    Op(i64),
+    /// It carries the fields that make this key.
+    Key(i64),
+}
+
+impl Default for Whose {
+    fn default() -> Whose {
+        Whose::Op(0)
+    }
+}
+
 /// An answer to an op.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer<'a> {
     /// Whose.
-    pub op: i64,
+    pub whose: Whose,
     /// Index into the answer table.
     pub answer: u8,
     /// Whether it is a copy of a fan-out.
@@ -50,8 +65,10 @@ pub struct Decoder {
 struct Rule {
     answer: u8,
     broadcast: bool,
-    whose: Whose,
+    whose: By,
     whose_path: Pointer,
+    /// What the key is made of, if it is one.
+    fields: Vec<Pointer>,
     when: Option<(Pointer, bool)>,
     recipient: Option<i32>,
     error: Option<Pointer>,
@@ -65,7 +82,8 @@ impl Rule {
         Rule {
             answer: index as u8,
             broadcast: rule.kind == AnswerKind::Broadcast,
-            whose_path: if let Whose::Json(p) = &rule.whose { Pointer::new(p) } else { Pointer::new("") },
+            whose_path: if let By::Json(p) = &rule.whose { Pointer::new(p) } else { Pointer::new("") },
+            fields: if let By::Fields(list) = &rule.whose { list.iter().map(|p| Pointer::new(p)).collect() } else { Vec::new() },
             whose: rule.whose.clone(),
             when: rule.when.as_ref().map(|w| (Pointer::new(w.trim_start_matches('!')), !w.starts_with('!'))),
             recipient: subject.and_then(|s| rule.recipients.get(s)).and_then(token),
@@ -96,7 +114,7 @@ impl Decoder {
         }
         let indexed = |action: &Action| action.answers.iter().map(|&i| (usize::from(i), &answers[usize::from(i)])).collect::<Vec<_>>();
         let rules =
-            |action| indexed(action).into_iter().filter(|(_, r)| r.whose == Whose::Inbox).map(|(i, r)| Rule::new(i, r, None)).collect();
+            |action| indexed(action).into_iter().filter(|(_, r)| r.whose == By::Inbox).map(|(i, r)| Rule::new(i, r, None)).collect();
         let subjects = subjects.into_iter().map(|(s, rules)| (s.clone(), rules)).collect();
         Decoder { key, subjects, inbox: actions.iter().map(rules).collect() }
     }
@@ -120,36 +138,42 @@ impl Decoder {
         };
         let applies = |rule: &&Rule| rule.when.as_ref().is_none_or(|(pointer, wanted)| pointer.find(message.payload).is_some() == *wanted);
         let Some(rule) = rules.iter().find(applies) else { return Decoded::Ignored };
-        // Events of other kinds share subjects: without a text where the id would be it is no answer at all.
-        let Some(text) = whose(rule, message) else { return Decoded::Ignored };
-        let Some(id) = self.key.read(text.as_bytes()) else { return Decoded::Foreign };
+        let whose = if rule.fields.is_empty() {
+            // Events of other kinds share subjects: without a text where the id would be it is no answer at all.
+            let Some(text) = whose(rule, message) else { return Decoded::Ignored };
+            let Some(id) = self.key.read(text.as_bytes()) else { return Decoded::Foreign };
+            Whose::Op(id.op)
+        } else {
+            let Some(key) = key(&rule.fields, message.payload) else { return Decoded::Ignored };
+            Whose::Key(key)
+        };
         let (status, code) = status(rule, message);
         let recipient = rule.recipient.and_then(|n| token(message.subject, n)).map_or(0, xxh3_64);
-        Decoded::Answer(Answer {
-            op: id.op,
-            answer: rule.answer,
-            broadcast: rule.broadcast,
-            status,
-            code,
-            recipient,
-            payload: message.payload,
-        })
+        Decoded::Answer(Answer { whose, answer: rule.answer, broadcast: rule.broadcast, status, code, recipient, payload: message.payload })
     }
+}
+
+/// The key of these fields, if all are there.
+fn key(fields: &[Pointer], json: &[u8]) -> Option<i64> {
+    let mut texts = Vec::new();
+    for field in fields {
+        texts.extend(schedule::key_texts(&field.find(json)?)?);
+    }
+    Some(schedule::key_of(texts.iter().map(String::as_str)))
 }
 
 /// The text where the id is.
 fn whose<'a>(rule: &Rule, message: &Message<'a>) -> Option<Cow<'a, str>> {
     let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).ok().map(Cow::Borrowed);
     match &rule.whose {
-        Whose::Inbox => text(token(message.subject, -1)?),
-        Whose::Token(n) => text(token(message.subject, *n)?),
-        Whose::Header(name) => text(message.header(name)?),
-        Whose::Json(_) => match rule.whose_path.find(message.payload)? {
+        By::Inbox => text(token(message.subject, -1)?),
+        By::Token(n) => text(token(message.subject, *n)?),
+        By::Header(name) => text(message.header(name)?),
+        By::Json(_) => match rule.whose_path.find(message.payload)? {
             Cow::Borrowed(raw) => Some(Cow::Borrowed(raw.trim().trim_matches('"'))),
             Cow::Owned(raw) => Some(Cow::Owned(raw.trim().trim_matches('"').to_owned())),
         },
-        // Refused before the run.
-        Whose::Fields(_) => None,
+        By::Fields(_) => None,
     }
 }
 
@@ -230,10 +254,11 @@ mod tests {
         key.write_uuid(Id { op: 7, ordinal: 0 }, 1, &mut request);
         key.write_base62(Id { op: 8, ordinal: 1 }, &mut id);
         let (request, id) = (std::str::from_utf8(&request).unwrap(), std::str::from_utf8(&id).unwrap());
+        let shown = |whose| if let Whose::Op(op) = whose { op.to_string() } else { format!("{whose:?}") };
         let at = |subject: &str| Source::Subject(decoder.subjects().iter().position(|s| s == subject).unwrap());
         let decode =
             |source, subject: &str, headers: &[u8], payload: &str| match decoder.decode(source, &message(subject, headers, payload)) {
-                Decoded::Answer(a) => format!("{} {} {:?} {:?} {}", a.op, a.answer, a.status, a.code, a.recipient != 0),
+                Decoded::Answer(a) => format!("{} {} {:?} {:?} {}", shown(a.whose), a.answer, a.status, a.code, a.recipient != 0),
                 Decoded::Foreign => "foreign".into(),
                 Decoded::Ignored => "ignored".into(),
             };

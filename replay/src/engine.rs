@@ -90,6 +90,7 @@ fn run(
     let shared = Arc::new(Shared {
         live: scraped.is_some().then(|| Live::new(&plan.meta)),
         has_backlog: !plan.meta.streams.is_empty(),
+        keyed: plan.meta.answers.iter().map(|a| matches!(a.whose, schedule::Whose::Fields(_))).collect(),
         releases,
         ..Shared::new(clock, stop.clone(), connections, notes)
     });

@@ -178,6 +178,11 @@ impl<T> Gates<T> {
         self.openers.len()
     }
 
+    /// Whether op `op` is.
+    pub fn remembers(&self, op: i64) -> bool {
+        self.openers.contains_key(&op)
+    }
+
     /// All that wait, in the order of the schedule; none is left.
     pub fn take_all(&mut self) -> Vec<Held<T>> {
         let mut all: Vec<Held<T>> = self.held.drain().map(|(_, (held, _))| held).collect();

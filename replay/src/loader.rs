@@ -3,7 +3,7 @@
 use crate::encoder::Encoder;
 use crate::options::{Error, OPS_MAX, Plan};
 use crate::release::Waiting;
-use crate::shared::{NOTHING, Shared};
+use crate::shared::{NOTHING, Shared, UNKEYED};
 use crate::steps::{Loaded, Stretch, Stretches};
 use runlog::Flags;
 use schedule::{Expect, Part, Reader, Row, Slot};
@@ -31,6 +31,8 @@ pub(crate) struct Frame {
     pub end: usize,
     /// The server would not take it.
     pub too_large: bool,
+    /// [`UNKEYED`](crate::shared::UNKEYED) without one.
+    pub key: i64,
     /// Index into [`Shared::buckets`].
     pub bucket: u32,
     /// Index into [`Shared::expected`].
@@ -97,7 +99,11 @@ impl Loader {
             }
         }
         builder.send();
-        self.next(first_op..self.encoder.op(0, self.laps()), builder.frames);
+        if let Some(stretches) = &self.stretches {
+            let end_op = self.encoder.op(0, self.laps());
+            // Nobody listens if the run is over.
+            let _ = stretches.loaded.send(Loaded { first_op, end_op, frames: builder.frames, spent: true });
+        }
         Ok(())
     }
 
@@ -123,7 +129,7 @@ impl Loader {
     /// A stretch is loaded: the next, if there is one. `frames` counts those of the run so far.
     fn next(&self, ops: Range<i64>, frames: i64) -> Option<Span> {
         let stretches = self.stretches.as_ref()?;
-        stretches.loaded.send(Loaded { first_op: ops.start, end_op: ops.end, frames }).ok()?;
+        stretches.loaded.send(Loaded { first_op: ops.start, end_op: ops.end, frames, spent: false }).ok()?;
         Some(Span { stretch: stretches.next.recv().ok()?, base_ns: None })
     }
 }
@@ -193,12 +199,13 @@ impl<'a> Builder<'a> {
             connection: encoder.connection(row.session),
             end: 0,
             too_large: encoder.too_large(row.payload),
+            key: row.key.unwrap_or(UNKEYED),
             bucket: row.bucket.map_or(NOTHING, |text| self.bucket(text)),
             expected: self.expected(row),
         };
         if let Some(releases) = &self.loader.shared.releases {
             if row.opens > 0 {
-                releases.remember(frame.op, row.opens, row.gate().is_none().then_some(intended_ns));
+                releases.remember(frame.op, row.opens, row.gate().is_none().then_some(intended_ns), row.key);
             }
             if let Some(gate) = row.gate() {
                 // A delay passes as fast as the schedule does.

@@ -1,7 +1,8 @@
 //! The log thread: takes records from the hot threads and writes the run folder.
 
-use crate::shared::{AnswerRecord, NOTHING, Note, SentRecord, Shared, UNGATED};
-use runlog::{Broadcast, Event, EventKind, LogWriter, Metric, Reply, Sealer, Sent};
+use crate::decode::Whose;
+use crate::shared::{AnswerRecord, NOTHING, Note, SentRecord, Shared, UNGATED, UNKEYED};
+use runlog::{Broadcast, Event, EventKind, Keyed, LogWriter, Metric, Reply, Sealer, Sent};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
@@ -22,6 +23,7 @@ struct Logs {
     sends: LogWriter<Sent>,
     replies: LogWriter<Reply>,
     broadcasts: LogWriter<Broadcast>,
+    keyed: LogWriter<Keyed>,
     events: LogWriter<Event>,
     metrics: LogWriter<Metric>,
 }
@@ -34,6 +36,7 @@ impl Logger {
             sends: LogWriter::create(dir, &sealer),
             replies: LogWriter::create(dir, &sealer),
             broadcasts: LogWriter::create(dir, &sealer),
+            keyed: LogWriter::create(dir, &sealer),
             events: LogWriter::create(dir, &sealer),
             metrics: LogWriter::create(dir, &sealer),
         };
@@ -50,6 +53,7 @@ impl Logger {
                 logs.sends.flush()?;
                 logs.replies.flush()?;
                 logs.broadcasts.flush()?;
+                logs.keyed.flush()?;
                 logs.metrics.flush()?;
                 logs.events.flush()?;
                 self.shared.counters.flushed_ns.store(watermark, Relaxed);
@@ -63,6 +67,7 @@ impl Logger {
         logs.sends.close()?;
         logs.replies.close()?;
         logs.broadcasts.close()?;
+        logs.keyed.close()?;
         logs.metrics.close()?;
         logs.events.close()?;
         sealer.finish()
@@ -86,14 +91,17 @@ impl Logger {
                 flags: r.flags,
                 expected: self.shared.expected[r.expected as usize].clone(),
                 slip_ns: (r.slip_ns != UNGATED).then_some(r.slip_ns),
+                key: (r.key != UNKEYED).then_some(r.key),
             })?;
         }
         while let Ok(r) = self.answers.pop() {
-            let AnswerRecord { op, answer, status, connection, received_ns, bytes, recipient, code, broadcast } = r;
-            if broadcast {
-                logs.broadcasts.push(Broadcast { op, answer, received_ns, connection, status, code, bytes, recipient })?;
-            } else {
-                logs.replies.push(Reply { op, answer, received_ns, connection, status, code, bytes })?;
+            let AnswerRecord { whose, answer, status, connection, received_ns, bytes, recipient, code, broadcast } = r;
+            match whose {
+                Whose::Key(key) => logs.keyed.push(Keyed { key, answer, received_ns, connection, status, code, bytes, recipient })?,
+                Whose::Op(op) if broadcast => {
+                    logs.broadcasts.push(Broadcast { op, answer, received_ns, connection, status, code, bytes, recipient })?;
+                }
+                Whose::Op(op) => logs.replies.push(Reply { op, answer, received_ns, connection, status, code, bytes })?,
             }
         }
         while let Ok(note) = self.notes.try_recv() {

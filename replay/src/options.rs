@@ -166,7 +166,7 @@ pub struct Plan {
     pub sessions: u32,
     /// Whether any op waits for an answer.
     pub gated: bool,
-    /// Whether it may be sent more than once: no op has a key or is of an action marked once.
+    /// Whether it may be sent more than once: no op is of an action marked once.
     pub may_loop: bool,
 }
 
@@ -199,9 +199,6 @@ impl Plan {
         let loops = loops.unwrap_or_else(|| duration_ns.map_or(1, |d| u32::try_from((d + lap_ns - 1) / lap_ns).unwrap_or(u32::MAX)).max(1));
         if i128::from(meta.rows) * i128::from(loops) >= OPS_MAX.into() {
             return Err(refuse("more than 2^40 operations; send fewer laps".into()));
-        }
-        if let Some(answer) = meta.answers.iter().find(|a| matches!(a.whose, schedule::Whose::Fields(_))) {
-            return Err(refuse(format!("answer `{}` is joined by fields; this replay cannot do that yet", answer.name)));
         }
         let mut plan = Plan {
             rate_per_sec: meta.nominal_rate_per_sec * tempo.speed(),
@@ -245,12 +242,9 @@ impl Plan {
     fn count(&mut self, batch: &Batch, whole_laps: u32) -> Result<(), String> {
         for row in batch.rows() {
             self.gated |= row.gate().is_some();
-            self.may_loop &= row.key.is_none() && !self.meta.actions[usize::from(row.action)].once;
+            self.may_loop &= !self.meta.actions[usize::from(row.action)].once;
             if self.loops > 1 && !self.may_loop {
-                return Err(format!(
-                    "op {} cannot be sent twice (it has a key, or its action is marked once); replay without --loops",
-                    row.op
-                ));
+                return Err(format!("op {} cannot be sent twice (its action is marked once); replay without --loops", row.op));
             }
             self.ops_by_action[usize::from(row.action)] += 1;
             self.sessions = self.sessions.max(row.session.saturating_add(1));

@@ -1,7 +1,7 @@
 //! The receiver thread: stamps each read, parses, decodes, hands the record on.
 
 use crate::connection::Connection;
-use crate::decode::{Answer, Decoded, Decoder, Source};
+use crate::decode::{Answer, Decoded, Decoder, Source, Whose};
 use crate::shared::{AnswerRecord, Note, Shared, answer_hash};
 use runlog::{Event, EventKind, Role, Status};
 use rustix::event::epoll;
@@ -135,20 +135,21 @@ impl Receiver {
             Decoded::Foreign => drop(counters.foreign.fetch_add(1, Relaxed)),
             Decoded::Answer(answer) => {
                 counters.answers.fetch_add(1, Relaxed);
-                counters.answers_hash.fetch_add(answer_hash(answer.op, answer.answer), Relaxed);
+                let (Whose::Op(id) | Whose::Key(id)) = answer.whose;
+                counters.answers_hash.fetch_add(answer_hash(id, answer.answer), Relaxed);
                 counters.last_answer_ns.store(now_ns, Relaxed);
                 if let Some(releases) = &self.shared.releases {
-                    releases.answered(answer.op, answer.answer, answer.status != Status::Error, now_ns, message.payload);
+                    releases.answered(answer.whose, answer.answer, answer.status != Status::Error, now_ns, message.payload);
                 }
                 let code = answer.code.as_deref().map(|text| intern(&mut self.codes, text));
-                if let Some(live) = &self.shared.live {
-                    live.answered(answer.op, answer.answer, answer.status, code.as_deref(), now_ns);
+                if let (Some(live), Whose::Op(op)) = (&self.shared.live, answer.whose) {
+                    live.answered(op, answer.answer, answer.status, code.as_deref(), now_ns);
                 }
                 if let (Status::Error, Some(code)) = (answer.status, &code) {
                     note_first(&self.shared, &mut self.noted, &answer, code, now_ns);
                 }
                 let record = AnswerRecord {
-                    op: answer.op,
+                    whose: answer.whose,
                     answer: answer.answer,
                     broadcast: answer.broadcast,
                     status: answer.status as u8,
@@ -188,6 +189,7 @@ fn intern(codes: &mut HashMap<String, Arc<str>>, text: &str) -> Arc<str> {
 fn note_first(shared: &Shared, noted: &mut HashSet<(u8, Arc<str>)>, answer: &Answer<'_>, code: &Arc<str>, now_ns: i64) {
     if noted.insert((answer.answer, code.clone())) {
         let body: String = String::from_utf8_lossy(answer.payload).chars().take(BODY_CHARS).collect();
-        shared.note(Note::Event(Event::new(now_ns, EventKind::FirstError, answer.op, Some(&format!("{code}: {body}")))));
+        let (Whose::Op(id) | Whose::Key(id)) = answer.whose;
+        shared.note(Note::Event(Event::new(now_ns, EventKind::FirstError, id, Some(&format!("{code}: {body}")))));
     }
 }

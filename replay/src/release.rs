@@ -1,14 +1,18 @@
 //! The gates of a run: ops that wait become frames for the pacer when the answer comes that they wait for.
 
 use crate::bind::{bind, replace};
+use crate::decode::Whose;
 use crate::encoder::Encoder;
 use crate::gates::{Fate, Gates, Held};
 use crate::loader::Frame;
 use runlog::Outcome;
 use schedule::{Bind, Gate, Operation};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::Thread;
+
+/// Keys of ops no longer remembered are forgotten when there are more than this of them.
+const KEYS_MIN: usize = 1024;
 
 /// An op that waits, not yet a frame.
 pub(crate) struct Waiting {
@@ -36,6 +40,8 @@ pub(crate) struct Releases {
 
 struct State {
     gates: Gates<Waiting>,
+    /// Of the ops remembered, and some that were.
+    keys: HashMap<i64, i64>,
     out: mpsc::Sender<Release>,
     pacer: Option<Thread>,
 }
@@ -43,7 +49,7 @@ struct State {
 impl Releases {
     pub fn new(encoder: Arc<Encoder>) -> (Releases, mpsc::Receiver<Release>) {
         let (out, released) = mpsc::channel();
-        let state = State { gates: Gates::default(), out, pacer: None };
+        let state = State { gates: Gates::default(), keys: HashMap::new(), out, pacer: None };
         (Releases { encoder, state: Mutex::new(state) }, released)
     }
 
@@ -53,8 +59,15 @@ impl Releases {
     }
 
     /// Before op `op` is sent: `opens` later ops name it.
-    pub fn remember(&self, op: i64, opens: u32, intended_ns: Option<i64>) {
-        self.state.lock().expect("no panic while locked").gates.remember(op, opens, intended_ns);
+    /// Answers with `key` are its.
+    pub fn remember(&self, op: i64, opens: u32, intended_ns: Option<i64>, key: Option<i64>) {
+        let mut state = self.state.lock().expect("no panic while locked");
+        state.gates.remember(op, opens, intended_ns);
+        state.keys.extend(key.map(|key| (key, op)));
+        if state.keys.len() > 2 * state.gates.remembered() + KEYS_MIN {
+            let State { gates, keys, .. } = &mut *state;
+            keys.retain(|_, op| gates.remembers(*op));
+        }
     }
 
     /// An op of lap `waiting.lap` waits; `delay_ns` is the gate's delay in run time.
@@ -67,8 +80,14 @@ impl Releases {
     }
 
     /// An answer came.
-    pub fn answered(&self, op: i64, answer: u8, ok: bool, received_ns: i64, payload: &[u8]) {
-        self.decide(|gates, fates| gates.answered(op, answer, ok, received_ns, payload, fates));
+    pub fn answered(&self, whose: Whose, answer: u8, ok: bool, received_ns: i64, payload: &[u8]) {
+        let op = match whose {
+            Whose::Op(op) => Some(op),
+            Whose::Key(key) => self.state.lock().expect("no panic while locked").keys.get(&key).copied(),
+        };
+        if let Some(op) = op {
+            self.decide(|gates, fates| gates.answered(op, answer, ok, received_ns, payload, fates));
+        }
     }
 
     /// An op was not sent.

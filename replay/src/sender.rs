@@ -380,7 +380,9 @@ impl Sender {
             for e in self.shared.expected[record.expected as usize].iter() {
                 let count = e.count.unwrap_or(1);
                 written.expected += i64::from(count);
-                written.expected_hash = written.expected_hash.wrapping_add(answer_hash(record.op, e.answer).wrapping_mul(count.into()));
+                let keyed = self.shared.keyed.get(usize::from(e.answer)).copied().unwrap_or(false);
+                let whose = if keyed { record.key } else { record.op };
+                written.expected_hash = written.expected_hash.wrapping_add(answer_hash(whose, e.answer).wrapping_mul(count.into()));
             }
         }
         self.log(record);
@@ -553,6 +555,7 @@ fn record(frame: &Frame, bytes: u32, outcome: Outcome, flags: u16) -> SentRecord
         bucket: frame.bucket,
         expected: frame.expected,
         slip_ns: UNGATED,
+        key: frame.key,
     }
 }
 

@@ -1,5 +1,6 @@
 use crate::clock::Clock;
 use crate::connection::Connection;
+use crate::decode::Whose;
 use crate::live::Live;
 use crate::release::Releases;
 use runlog::{Event, EventKind, Expected, Metric};
@@ -51,6 +52,8 @@ pub(crate) const NOTHING: u32 = 0;
 
 /// Slip of an op that has no gate.
 pub(crate) const UNGATED: i64 = -1;
+/// Key of an op that has none.
+pub(crate) const UNKEYED: i64 = i64::MIN;
 
 /// A record of an op on its way to the log.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,12 +71,14 @@ pub(crate) struct SentRecord {
     pub expected: u32,
     /// How long a gate held it; [`UNGATED`] without one.
     pub slip_ns: i64,
+    /// [`UNKEYED`] without one.
+    pub key: i64,
 }
 
 /// A record of an answer on its way to the log.
 #[derive(Default)]
 pub(crate) struct AnswerRecord {
-    pub op: i64,
+    pub whose: Whose,
     pub answer: u8,
     pub broadcast: bool,
     pub status: u8,
@@ -118,7 +123,7 @@ pub(crate) struct Counters {
     late: LateHistogram,
 }
 
-/// A number per (op, answer) whose sums tell multisets apart without remembering them (SplitMix64's finalizer).
+/// A number per (op or key, answer) whose sums tell multisets apart without remembering them (SplitMix64's finalizer).
 pub(crate) fn answer_hash(op: i64, answer: u8) -> u64 {
     let mut x = ((op as u64) << 8 | u64::from(answer)).wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -171,6 +176,8 @@ pub(crate) struct Shared {
     pub live: Option<Live>,
     /// Whether the target's consumers are watched.
     pub has_backlog: bool,
+    /// By answer: whether it is joined by a key.
+    pub keyed: Vec<bool>,
     /// Where ops wait for answers, if any does.
     pub releases: Option<Releases>,
     /// The pacer has nothing more to send.
@@ -196,6 +203,7 @@ impl Shared {
             notes,
             live: None,
             has_backlog: false,
+            keyed: Vec::new(),
             releases: None,
             sending_done: false.into(),
             finish: false.into(),

@@ -53,6 +53,8 @@ pub(crate) struct Loaded {
     pub end_op: i64,
     /// Frames handed on or held since the run began.
     pub frames: i64,
+    /// The schedule ended within it.
+    pub spent: bool,
 }
 
 /// The loader's end: takes stretches, says what became of them.
@@ -124,6 +126,7 @@ impl<'a, 'b> Steps<'a, 'b> {
             first_op: loaded.first_op,
             end_op: loaded.end_op,
             backlog_left: left.max(0),
+            spent: loaded.spent,
         };
         let json = serde_json::to_string(&mark).expect("plain data");
         shared.event(EventKind::Step, mark.number.into(), Some(&json));

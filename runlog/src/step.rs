@@ -55,4 +55,7 @@ pub struct StepMark {
     pub end_op: i64,
     /// Messages in the target's consumers beyond those before the first step, when it was over.
     pub backlog_left: i64,
+    /// The schedule, which cannot be sent twice, ended within it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spent: bool,
 }

@@ -103,6 +103,8 @@ table! {
         expected: Expected,
         /// Of a gated op: how long its gate held it beyond its own time; null where there is no gate.
         slip_ns: Option<i64>,
+        /// By which answers without an id of ours find it; null where there are none.
+        key: Option<i64>,
     }
 }
 
@@ -144,6 +146,28 @@ table! {
         /// Payload size.
         bytes: u32,
         /// XXH3-64 of the subject token that names who it was for; 0 where a subject serves all.
+        recipient: u64,
+    }
+}
+
+table! {
+    /// An answer, or a copy of one, that carries no id of ours but the fields that make a key.
+    Keyed, KeyedColumns, KeyedBuilder, "keyed", has_op: false {
+        /// [`schedule::key_of`] its fields.
+        key: i64,
+        /// Index into the answer table.
+        answer: u8,
+        /// When it was read from the socket.
+        received_ns: i64,
+        /// Index into the manifest's connections.
+        connection: u16,
+        /// [`Status`].
+        status: u8,
+        /// Class of an error.
+        code: Option<Arc<str>>,
+        /// Payload size.
+        bytes: u32,
+        /// As of a broadcast.
         recipient: u64,
     }
 }
@@ -235,6 +259,18 @@ table! {
         code: Option<Arc<str>>,
         /// As in [`Broadcast`].
         recipient: u64,
+    }
+}
+
+table! {
+    /// What keys are joined by: those of [`Sent`] that have one.
+    KeySent, KeySentColumns, KeySentBuilder, "sends", has_op: true {
+        /// As in [`Sent`].
+        op: i64,
+        /// As in [`Sent`].
+        sent_ns: Option<i64>,
+        /// As in [`Sent`].
+        key: Option<i64>,
     }
 }
 

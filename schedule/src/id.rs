@@ -179,6 +179,31 @@ pub fn key_of<'a>(fields: impl IntoIterator<Item = &'a str>) -> i64 {
     hasher.digest() as i64
 }
 
+/// The fields that a JSON value gives to a key: a text or a number is one, an array its elements in order of their bytes.
+/// `None` for anything else.
+///
+/// ```
+/// assert_eq!(schedule::key_texts(r#"["b","a"]"#), Some(vec!["a".to_owned(), "b".to_owned()]));
+/// assert_eq!(schedule::key_texts("7"), Some(vec!["7".to_owned()]));
+/// assert_eq!(schedule::key_texts("{}"), None);
+/// ```
+pub fn key_texts(json: &str) -> Option<Vec<String>> {
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => Some(text),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        serde_json::Value::Bool(bool) => Some(bool.to_string()),
+        _ => None,
+    };
+    match serde_json::from_str(json).ok()? {
+        serde_json::Value::Array(elements) => {
+            let mut texts = elements.into_iter().map(text).collect::<Option<Vec<_>>>()?;
+            texts.sort();
+            Some(texts)
+        }
+        value => text(value).map(|text| vec![text]),
+    }
+}
+
 fn write_half(mut half: u64, out: &mut [u8]) {
     for byte in out.iter_mut().rev() {
         *byte = BASE62[(half % 62) as usize];

@@ -31,7 +31,7 @@ mod writer;
 
 pub use contain::contain;
 pub use error::Error;
-pub use id::{Id, IdKey, key_of};
+pub use id::{Id, IdKey, key_of, key_texts};
 pub use meta::{Action, AnswerKind, AnswerRule, FORMAT, Format, Meta, Stage, Whose};
 pub use operation::{Bind, Convert, Expect, Gate, Operation, Part, Slot, SlotKind};
 pub use parquet_file::ParquetFile;

@@ -61,6 +61,7 @@ pub fn write(dir: &Path, ops: &[Drawn], cut: usize) {
                 flags: 0,
                 expected: d.expect.clone().into(),
                 slip_ns: None,
+                key: None,
             })
             .unwrap();
         for (error, t) in &d.replies {

@@ -20,10 +20,6 @@ pub struct Prepared {
 /// Checks what was typed against the schedule, with the fastest rate there will be.
 pub fn prepare(args: &CourseArgs, fastest: TempoChoice) -> Result<Prepared> {
     let plan = Plan::new(&args.schedule, &fastest, None, None)?;
-    if !plan.may_loop {
-        let why = "it has keys, or an action marked once";
-        return Err(usage(format!("{}: steps loop the schedule, and this one cannot be sent twice ({why})", args.schedule.display())));
-    }
     let question = analyzing::question(&args.judge)?;
     analyze::check_lines(&question, &plan.meta)?;
     let nats = nats::options(&args.nats, "retempo")?;
@@ -41,6 +37,21 @@ pub fn prepare(args: &CourseArgs, fastest: TempoChoice) -> Result<Prepared> {
 }
 
 impl Prepared {
+    /// Refuses steps that need more of a schedule than there is, if it cannot be sent twice.
+    pub fn suffices(&self, args: &CourseArgs, rates: &[f64]) -> Result<()> {
+        let (has, seconds) = (self.plan.meta.rows as f64, (args.warmup + args.hold) as f64 / 1e9);
+        let needs: f64 = rates.iter().map(|rate| rate * seconds).sum();
+        if self.plan.may_loop || needs <= has {
+            return Ok(());
+        }
+        Err(usage(format!(
+            "{}: these steps need {} ops and the schedule has {}, which cannot be sent twice; compile it with a longer --duration, or make steps shorter",
+            args.schedule.display(),
+            show_count(needs as u64),
+            show_count(has as u64)
+        )))
+    }
+
     /// Sessions of the schedule.
     pub fn sessions(&self) -> u32 {
         self.plan.sessions

@@ -24,6 +24,9 @@ pub fn run(args: &Ramp) -> Result<Exit> {
             prepared.sessions()
         )));
     }
+    if axis == Axis::Rate {
+        prepared.suffices(&args.course, &steps)?;
+    }
     let mut left = steps.into_iter();
     prepared.conduct(args.course.quiet, &args.outputs, |prepared, over| {
         if args.stop_on_trip && over.is_some_and(|step| step.verdict.outcome == Outcome::Trip) {
