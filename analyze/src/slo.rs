@@ -70,16 +70,19 @@ pub enum Counter {
     Duplicates,
     /// Not sent.
     Unsent,
+    /// Came by a key that no op had.
+    Unexpected,
     /// Came at all.
     Answered,
 }
 
-const COUNTERS: [(&str, Counter); 6] = [
+const COUNTERS: [(&str, Counter); 7] = [
     ("errors", Counter::Errors),
     ("missing", Counter::Missing),
     ("late", Counter::Late),
     ("duplicates", Counter::Duplicates),
     ("unsent", Counter::Unsent),
+    ("unexpected", Counter::Unexpected),
     ("answered", Counter::Answered),
 ];
 
@@ -277,8 +280,8 @@ fn parse(text: &str) -> Result<Line, String> {
     if every_ns.is_some_and(|ns| ns <= 0) || every_ns.is_some() && matches!(metric, Metric::BacklogGrowth | Metric::BacklogPeak) {
         return Err("`every` takes a length greater than 0, and does not go with backlog".into());
     }
-    if every_ns.is_some() && matches!(metric, Metric::Counter(Counter::Unsent, _)) {
-        return Err("`every` does not go with unsent, which is counted over the whole run".into());
+    if every_ns.is_some() && matches!(metric, Metric::Counter(Counter::Unsent | Counter::Unexpected, _)) {
+        return Err("`every` does not go with unsent and unexpected, which are counted over the whole run".into());
     }
     let operator = operator(words[at]).expect("found above");
     Ok(Line { text: words.join(" "), series: series.map(str::to_owned), bucket, metric, operator, bound, every_ns })

@@ -198,7 +198,7 @@ fn counter_of(cell: &Cell, counter: Counter, class: Option<&str>) -> (u64, u64) 
         Counter::Late => cell.late,
         Counter::Duplicates => cell.duplicates,
         Counter::Answered => cell.response.count(),
-        Counter::Unsent => 0,
+        Counter::Unsent | Counter::Unexpected => 0,
     };
     (n, cell.due())
 }
@@ -221,6 +221,7 @@ fn counted(f: &Findings, line: &Line, counter: Counter, class: Option<&str>) -> 
     match counter {
         Counter::Errors if whole => (n, of) = (n + unsent, of + unsent),
         Counter::Unsent => (n, of) = (unsent, unsent + sent),
+        Counter::Unexpected => (n, of) = (f.unexpected.values().sum(), sent),
         _ => {}
     }
     let unresolved_n: u64 = cells.iter().map(|c| c.unresolved).sum();

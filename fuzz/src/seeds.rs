@@ -153,7 +153,7 @@ fn manifest() -> String {
 }
 
 fn workloads() -> Vec<Vec<u8>> {
-    let presets = fixtures::PRESETS.iter().filter_map(|(name, _)| fixtures::preset_source(name).ok());
+    let presets = fixtures::PRESETS.iter().map(fixtures::Preset::source);
     let sensors = include_str!("../../examples/sensors.toml").to_owned();
     presets.chain([sensors]).map(String::into_bytes).collect()
 }

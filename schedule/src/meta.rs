@@ -4,8 +4,8 @@ use std::fmt;
 
 /// Version of the schedule format that this crate writes.
 ///
-/// History: 1.0, the first; 1.1, `stages` in the metadata.
-pub const FORMAT: Format = Format { major: 1, minor: 1 };
+/// History: 1.0, the first; 1.1, `stages` in the metadata; 1.2, `series` in an answer rule.
+pub const FORMAT: Format = Format { major: 1, minor: 2 };
 
 /// A format version. A reader refuses only a newer major; a newer minor adds columns or keys it may ignore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +171,9 @@ impl From<Whose> for String {
 pub struct AnswerRule {
     /// `reply`, `broadcast`, … : the second half of the series name.
     pub name: String,
+    /// The second half of the series name, if it is another: rules that differ may make the same series of different actions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<String>,
     /// To the sender or to everyone.
     #[serde(default = "reply")]
     pub kind: AnswerKind,
@@ -200,6 +203,13 @@ fn reply() -> AnswerKind {
     AnswerKind::Reply
 }
 
+impl AnswerRule {
+    /// The second half of the names of its series.
+    pub fn series_name(&self) -> &str {
+        self.series.as_deref().unwrap_or(&self.name)
+    }
+}
+
 impl Meta {
     /// Whether ops of this action are published with a reply inbox.
     pub fn wants_inbox(&self, action: u16) -> bool {
@@ -213,6 +223,6 @@ impl Meta {
 
     /// Name of a series, `send/reply`.
     pub fn series_name(&self, action: u16, answer: u8) -> String {
-        format!("{}/{}", self.actions[usize::from(action)].name, self.answers[usize::from(answer)].name)
+        format!("{}/{}", self.actions[usize::from(action)].name, self.answers[usize::from(answer)].series_name())
     }
 }

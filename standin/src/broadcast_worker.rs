@@ -11,10 +11,12 @@ pub(crate) async fn handle(shared: Arc<Shared>, delivery: Delivery) -> Done {
     if event.event != "created" {
         return Done::Ack;
     }
-    let Some(room) = shared.directory.room(&event.message.room_id) else { return Done::Ack };
-    let copies = copies(&shared, room, &event);
+    let copies = match shared.directory().room(&event.message.room_id) {
+        Some(room) => copies(&shared, room, &event),
+        None => return Done::Ack,
+    };
     let strikes = |kind| {
-        let fault = shared.config.strikes(kind, delivery.sequence);
+        let fault = shared.config.strikes(kind, StageName::BroadcastWorker, delivery.sequence);
         if fault.is_some() {
             shared.ledger.record(kind, StageName::BroadcastWorker, delivery.sequence, &event.message.id);
         }

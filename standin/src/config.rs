@@ -14,7 +14,17 @@ pub struct Config {
     /// Rooms with more members take messages from owners only.
     pub large_room_threshold: usize,
     /// Settings of the stages, by [`StageName`] as index.
-    pub stages: [StageConfig; 4],
+    pub stages: [StageConfig; STAGES],
+    /// Most members of a room.
+    pub room_size_max: usize,
+    /// What adding members takes beside its service time, for each member that the room has.
+    pub per_member: Duration,
+    /// A presence connection that says nothing for so long is taken for dead …
+    pub stale: Duration,
+    /// … when the sweeper comes by, which it does this often …
+    pub sweep: Duration,
+    /// … and for so many at a time.
+    pub sweep_max: usize,
     /// What goes wrong.
     pub faults: Vec<Fault>,
     /// A JSON line for every fault injected.
@@ -27,7 +37,12 @@ impl Default for Config {
             site: "site-local".into(),
             seed: 42,
             large_room_threshold: 500,
-            stages: [StageConfig { concurrency: 100, service: ServiceTime::None }; 4],
+            stages: [StageConfig { concurrency: 100, service: ServiceTime::None }; STAGES],
+            room_size_max: 1_000,
+            per_member: Duration::ZERO,
+            stale: Duration::from_secs(45),
+            sweep: Duration::from_secs(5),
+            sweep_max: 500,
             faults: Vec::new(),
             ledger: None,
         }
@@ -39,15 +54,18 @@ impl Config {
         &self.stages[name as usize]
     }
 
-    /// The faults of one kind that befall a message.
-    pub(crate) fn strikes(&self, kind: FaultKind, sequence: u64) -> Option<&Fault> {
+    /// The faults of one kind that befall a message in a stage.
+    pub(crate) fn strikes(&self, kind: FaultKind, stage: StageName, sequence: u64) -> Option<&Fault> {
         let strikes = |i: usize, f: &Fault| chance::unit(self.seed, sequence, &format!("{} {i}", kind.name())) <= f.probability;
-        let of_kind = self.faults.iter().enumerate().filter(|(_, f)| f.kind == kind && f.stall.is_none());
+        let of_kind = self.faults.iter().enumerate().filter(|(_, f)| f.kind == kind && f.stage == stage && f.stall.is_none());
         of_kind.into_iter().find(|(i, f)| strikes(*i, f)).map(|(_, f)| f)
     }
 }
 
-/// The stages.
+/// How many stages there are.
+pub(crate) const STAGES: usize = 9;
+
+/// The stages: workers behind streams, then services that answer requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StageName {
     /// Checks, replies, publishes canonical messages.
@@ -58,15 +76,44 @@ pub enum StageName {
     BroadcastWorker = 2,
     /// Pushes.
     NotificationWorker = 3,
+    /// Adds members and creates rooms.
+    RoomWorker = 4,
+    /// Checks what is asked of rooms; marks as read, mutes.
+    RoomService = 5,
+    /// Messages of before.
+    HistoryService = 6,
+    /// Rooms of a user.
+    UserService = 7,
+    /// Who is there.
+    PresenceService = 8,
 }
 
 impl StageName {
-    const ALL: [StageName; 4] =
-        [StageName::Gatekeeper, StageName::MessageWorker, StageName::BroadcastWorker, StageName::NotificationWorker];
+    const ALL: [StageName; STAGES] = [
+        StageName::Gatekeeper,
+        StageName::MessageWorker,
+        StageName::BroadcastWorker,
+        StageName::NotificationWorker,
+        StageName::RoomWorker,
+        StageName::RoomService,
+        StageName::HistoryService,
+        StageName::UserService,
+        StageName::PresenceService,
+    ];
 
-    /// The name of its durable.
+    /// The name of its durable, or of its queue group.
     pub fn durable(self) -> &'static str {
-        ["message-gatekeeper", "message-worker", "broadcast-worker", "notification-worker"][self as usize]
+        [
+            "message-gatekeeper",
+            "message-worker",
+            "broadcast-worker",
+            "notification-worker",
+            "room-worker",
+            "room-service",
+            "history-service",
+            "user-service",
+            "presence-service",
+        ][self as usize]
     }
 }
 
@@ -184,6 +231,14 @@ impl FaultKind {
         FaultKind::Stall,
     ];
 
+    /// Where it happens if nothing else is said.
+    fn stage(self) -> StageName {
+        match self {
+            FaultKind::MissingBroadcast | FaultKind::DuplicateBroadcast | FaultKind::Reorder => StageName::BroadcastWorker,
+            _ => StageName::Gatekeeper,
+        }
+    }
+
     /// Its name in flags and in the ledger.
     pub fn name(self) -> &'static str {
         ["drop", "error_reply", "late_reply", "missing_broadcast", "duplicate_broadcast", "reorder", "stall"][self as usize]
@@ -196,7 +251,7 @@ const CODES: [&str; 8] =
 
 /// Something that goes wrong.
 ///
-/// `drop=0.01`, `error_reply=1%`, `error_reply=1%:unavailable`, `late_reply=0.01:2s`, `reorder=0.01:300ms`, `stall=broadcast-worker:5s:2s` (5 s after the
+/// `drop=0.01`, `drop@room-service=1%` (of that stage; else of the gatekeeper, and what concerns broadcasts of the broadcast-worker), `error_reply=1%`, `error_reply=1%:unavailable`, `late_reply=0.01:2s`, `reorder=0.01:300ms`, `stall=broadcast-worker:5s:2s` (5 s after the
 /// stage's first message, for 2 s).
 ///
 /// ```
@@ -207,6 +262,8 @@ const CODES: [&str; 8] =
 pub struct Fault {
     /// What.
     pub kind: FaultKind,
+    /// Where.
+    pub stage: StageName,
     /// To which share of the messages.
     pub probability: f64,
     /// By how much, for late replies and reorders.
@@ -226,8 +283,10 @@ impl FromStr for Fault {
         };
         let time = |text: &str| units::parse_duration_ns(text).map(|ns| Duration::from_nanos(ns as u64));
         let (name, value) = text.split_once('=').ok_or_else(bad)?;
+        let (name, at) = name.split_once('@').map_or((name, None), |(name, at)| (name, Some(at)));
         let kind = FaultKind::ALL.into_iter().find(|k| k.name() == name).ok_or_else(bad)?;
-        let mut fault = Fault { kind, probability: 1.0, delay: Duration::ZERO, code: "internal", stall: None };
+        let stage = at.map_or_else(|| Ok(kind.stage()), str::parse)?;
+        let mut fault = Fault { kind, stage, probability: 1.0, delay: Duration::ZERO, code: "internal", stall: None };
         match (kind, &value.split(':').collect::<Vec<_>>()[..]) {
             (FaultKind::Stall, [stage, at, length]) => fault.stall = Some((stage.parse()?, time(at)?, time(length)?)),
             (FaultKind::ErrorReply, [probability, code]) => {

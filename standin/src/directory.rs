@@ -1,11 +1,17 @@
 use fixtures::{Chat, RoomKind};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Who is in which room: what the services look up in their store.
 #[derive(Debug, Default)]
 pub struct Directory {
     rooms: HashMap<String, RoomInfo>,
+    /// Account and display name by id.
     users_by_id: HashMap<String, (String, String)>,
+    ids_by_account: HashMap<String, String>,
+    rooms_by_account: HashMap<String, Vec<String>>,
+    /// What was said before, and the numbers of the rooms.
+    pub(crate) said: Option<(Arc<Chat>, HashMap<String, u32>)>,
 }
 
 /// A room and its members.
@@ -28,12 +34,18 @@ pub struct Member {
     pub display_name: String,
     /// Whether the large-room rule does not apply.
     pub privileged: bool,
+    /// Whether it wants no notifications.
+    pub muted: bool,
+    /// When it last read, epoch ms.
+    pub last_seen_ms: i64,
 }
 
 impl Directory {
     /// From a population.
-    pub fn from_chat(chat: &Chat) -> Directory {
-        let mut directory = Directory::default();
+    pub fn from_chat(chat: &Arc<Chat>) -> Directory {
+        let numbers = || chat.rooms.iter().zip(0..).map(|(room, number)| (room.id.clone(), number)).collect();
+        let said = (0..chat.rooms.len() as u32).any(|room| chat.messages(room).is_some()).then(|| (chat.clone(), numbers()));
+        let mut directory = Directory { said, ..Directory::default() };
         let display = |user: &fixtures::User| format!("{} {}", user.eng_name, user.chinese_name);
         for user in &chat.users {
             directory.add_user(&user.id, &user.account, &display(user));
@@ -59,6 +71,7 @@ impl Directory {
     /// Adds a user.
     pub fn add_user(&mut self, id: &str, account: &str, display_name: &str) {
         self.users_by_id.insert(id.to_owned(), (account.to_owned(), display_name.to_owned()));
+        self.ids_by_account.insert(account.to_owned(), id.to_owned());
     }
 
     /// Adds a room without members.
@@ -67,15 +80,32 @@ impl Directory {
     }
 
     /// Adds a known user to a known room; anything else is ignored, as a dangling subscription would be.
-    pub fn add_member(&mut self, room: &str, user_id: &str, privileged: bool) {
-        if let (Some(room), Some((account, display_name))) = (self.rooms.get_mut(room), self.users_by_id.get(user_id)) {
-            let member = Member { user_id: user_id.to_owned(), display_name: display_name.clone(), privileged };
-            room.members.insert(account.clone(), member);
+    pub fn add_member(&mut self, id: &str, user_id: &str, privileged: bool) {
+        if let (Some(room), Some((account, display_name))) = (self.rooms.get_mut(id), self.users_by_id.get(user_id)) {
+            let member =
+                Member { user_id: user_id.to_owned(), display_name: display_name.clone(), privileged, muted: false, last_seen_ms: 0 };
+            if room.members.insert(account.clone(), member).is_none() {
+                self.rooms_by_account.entry(account.clone()).or_default().push(id.to_owned());
+            }
         }
     }
 
     pub(crate) fn room(&self, id: &str) -> Option<&RoomInfo> {
         self.rooms.get(id)
+    }
+
+    pub(crate) fn room_mut(&mut self, id: &str) -> Option<&mut RoomInfo> {
+        self.rooms.get_mut(id)
+    }
+
+    /// Id of the user with this account.
+    pub(crate) fn user_id(&self, account: &str) -> Option<&str> {
+        self.ids_by_account.get(account).map(String::as_str)
+    }
+
+    /// Ids of the rooms that a user is in.
+    pub(crate) fn rooms_of(&self, account: &str) -> &[String] {
+        self.rooms_by_account.get(account).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn knows_user(&self, id: &str) -> bool {

@@ -2,7 +2,7 @@ use crate::config::{FaultKind, StageName};
 use crate::history::get_subject;
 use crate::message::{CanonicalEvent, ErrorReply, SendRequest, StoredMessage, now_ms, rfc3339, to_json};
 use crate::stage::{Delivery, Done};
-use crate::{Member, RoomInfo, Shared};
+use crate::{Member, Shared};
 use async_nats::HeaderMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(crate) async fn handle(shared: Arc<Shared>, delivery: Delivery) -> Done {
     let tokens: Vec<&str> = subject.split('.').collect();
     let account = tokens.get(2).copied().unwrap_or_default();
     let Ok(request) = serde_json::from_slice::<SendRequest>(&delivery.message.payload) else { return Done::Ack };
-    let strikes = |kind| shared.config.strikes(kind, delivery.sequence);
+    let strikes = |kind| shared.config.strikes(kind, StageName::Gatekeeper, delivery.sequence);
     let record = |kind| shared.ledger.record(kind, StageName::Gatekeeper, delivery.sequence, &request.id);
     if delivery.attempt == 1 && strikes(FaultKind::Drop).is_some() {
         record(FaultKind::Drop);
@@ -84,7 +84,7 @@ async fn accept(shared: &Shared, tokens: &[&str], request: &SendRequest) -> Resu
     if request.content.is_empty() || request.content.len() > CONTENT_BYTES_MAX {
         return Err(bad("content must have 1 to 20480 bytes").into());
     }
-    let (_, member) = subscription(shared, room_id, account, parent.is_some())?;
+    let member = subscription(shared, room_id, account, parent.is_some())?;
     let created_ms = now_ms();
     let mut stored = StoredMessage {
         id: request.id.clone(),
@@ -106,15 +106,16 @@ async fn accept(shared: &Shared, tokens: &[&str], request: &SendRequest) -> Resu
 }
 
 /// The sender's membership, and the rule for large rooms.
-fn subscription<'a>(shared: &'a Shared, room_id: &str, account: &str, thread: bool) -> Result<(&'a RoomInfo, &'a Member), ErrorReply> {
+fn subscription(shared: &Shared, room_id: &str, account: &str, thread: bool) -> Result<Member, ErrorReply> {
     let not_subscribed = || ErrorReply::forbidden("not_subscribed", "not subscribed");
-    let room = shared.directory.room(room_id).ok_or_else(not_subscribed)?;
+    let directory = shared.directory();
+    let room = directory.room(room_id).ok_or_else(not_subscribed)?;
     let member = room.members.get(account).ok_or_else(not_subscribed)?;
     let exempt = thread || member.privileged || account.ends_with(".bot") || account.starts_with("p_");
     if !exempt && room.members.len() > shared.config.large_room_threshold {
         return Err(ErrorReply::forbidden("large_room_post_restricted", "only owners post in large rooms"));
     }
-    Ok((room, member))
+    Ok(member.clone())
 }
 
 /// The parent's creation time, asked of history-service as the sender.

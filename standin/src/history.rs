@@ -1,43 +1,91 @@
-use crate::message::{ErrorReply, StoredMessage, to_json};
+use crate::config::StageName;
+use crate::message::{ErrorReply, StoredMessage, now_ms, rfc3339};
+use crate::service::{Answer, Request, serve as answer};
 use crate::{Error, Shared};
-use futures::StreamExt;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use tokio::task::JoinSet;
 
 /// Most messages kept; the oldest go first.
 const KEPT: usize = 1_000_000;
+/// Messages of a page, if nothing is said, and at most.
+const PAGE: (usize, usize) = (20, 100);
 
-/// What message-worker stored: messages by id, and who follows which thread.
+/// What message-worker stored: messages by id and by room, and who follows which thread.
 #[derive(Default)]
 pub(crate) struct History(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
     messages: HashMap<String, (StoredMessage, HashSet<String>)>,
+    /// Ids, the oldest first.
+    rooms: HashMap<String, Vec<String>>,
+    threads: HashMap<String, Vec<String>>,
     order: VecDeque<String>,
+    /// What was said before the stand-in began, by room: numbers by id.
+    said: HashMap<u32, Arc<HashMap<String, u32>>>,
+}
+
+/// A message as history knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub id: String,
+    pub account: String,
+    pub user_id: String,
+    pub at_ms: i64,
+    pub text: String,
+    pub parent: Option<String>,
+}
+
+impl Known {
+    fn to_json(&self, room: &str) -> Value {
+        json!({
+            "messageId": self.id, "roomId": room, "createdAt": rfc3339(self.at_ms), "msg": self.text, "threadParentId": self.parent,
+            "sender": { "id": self.user_id, "account": self.account },
+        })
+    }
+}
+
+impl From<&StoredMessage> for Known {
+    fn from(m: &StoredMessage) -> Known {
+        let at = time::OffsetDateTime::parse(&m.created_at, &time::format_description::well_known::Rfc3339);
+        let at_ms = at.map_or_else(|_| now_ms(), |at| (at.unix_timestamp_nanos() / 1_000_000) as i64);
+        Known {
+            id: m.id.clone(),
+            account: m.user_account.clone(),
+            user_id: m.user_id.clone(),
+            at_ms,
+            text: m.content.clone(),
+            parent: m.thread_parent_message_id.clone(),
+        }
+    }
 }
 
 impl History {
     /// Stores a message. A thread reply makes its author and the parent's follow the thread.
     pub fn store(&self, message: StoredMessage) {
         let mut kept = self.0.lock().expect("no panic while locked");
-        if let Some(parent) = message.thread_parent_message_id.as_ref().and_then(|id| kept.messages.get_mut(id)) {
-            let author = parent.0.user_account.clone();
-            parent.1.extend([author, message.user_account.clone()]);
+        if let Some(parent) = &message.thread_parent_message_id {
+            kept.threads.entry(parent.clone()).or_default().push(message.id.clone());
+            if let Some(parent) = kept.messages.get_mut(parent) {
+                let author = parent.0.user_account.clone();
+                parent.1.extend([author, message.user_account.clone()]);
+            }
         }
         if kept.order.len() == KEPT
             && let Some(oldest) = kept.order.pop_front()
+            && let Some((gone, _)) = kept.messages.remove(&oldest)
+            && let Some(ids) = kept.rooms.get_mut(&gone.room_id)
         {
-            kept.messages.remove(&oldest);
+            ids.retain(|id| *id != oldest);
         }
         kept.order.push_back(message.id.clone());
+        if message.thread_parent_message_id.is_none() || message.tshow {
+            kept.rooms.entry(message.room_id.clone()).or_default().push(message.id.clone());
+        }
         kept.messages.insert(message.id.clone(), (message, HashSet::new()));
-    }
-
-    pub fn get(&self, id: &str) -> Option<StoredMessage> {
-        self.0.lock().expect("no panic while locked").messages.get(id).map(|(m, _)| m.clone())
     }
 
     /// Followers of the thread under message `id`.
@@ -45,6 +93,101 @@ impl History {
         let kept = self.0.lock().expect("no panic while locked");
         kept.messages.get(id).map(|(_, followers)| followers.iter().cloned().collect()).unwrap_or_default()
     }
+
+    /// When the last message of a room was stored.
+    pub fn last_at(&self, room: &str) -> Option<String> {
+        let kept = self.0.lock().expect("no panic while locked");
+        let last = kept.rooms.get(room)?.last()?;
+        kept.messages.get(last).map(|(message, _)| message.created_at.clone())
+    }
+
+    /// The newest messages of a room before a time, the newest first.
+    fn page(&self, room: &str, before_ms: i64, limit: usize) -> Vec<Known> {
+        let kept = self.0.lock().expect("no panic while locked");
+        let ids = kept.rooms.get(room).map_or(&[][..], Vec::as_slice);
+        let known = ids.iter().rev().filter_map(|id| kept.messages.get(id)).map(|(message, _)| Known::from(message));
+        known.filter(|message| message.at_ms < before_ms).take(limit).collect()
+    }
+
+    fn replies(&self, parent: &str) -> Vec<Known> {
+        let kept = self.0.lock().expect("no panic while locked");
+        let ids = kept.threads.get(parent).map_or(&[][..], Vec::as_slice);
+        ids.iter().filter_map(|id| kept.messages.get(id)).map(|(message, _)| Known::from(message)).collect()
+    }
+
+    fn get(&self, id: &str) -> Option<Known> {
+        self.0.lock().expect("no panic while locked").messages.get(id).map(|(message, _)| Known::from(message))
+    }
+}
+
+/// A message of a room by its id, stored or said before.
+pub(crate) fn find(shared: &Shared, room: &str, id: &str) -> Option<Known> {
+    shared.history.get(id).or_else(|| {
+        let number = *said_in(shared, room)?.get(id)?;
+        said(shared, room, number)
+    })
+}
+
+/// Message `number` of what was said in a room before.
+fn said(shared: &Shared, room: &str, number: u32) -> Option<Known> {
+    let directory = shared.directory();
+    let (chat, rooms) = directory.said.as_ref()?;
+    let room = *rooms.get(room)?;
+    let bytes = chat.messages(room)?.bytes;
+    Some(known(shared, chat, chat.message(room, number), bytes))
+}
+
+fn known(shared: &Shared, chat: &fixtures::Chat, said: fixtures::Said, bytes: u32) -> Known {
+    let sender = &chat.users[said.sender as usize];
+    Known {
+        id: said.id,
+        account: sender.account.clone(),
+        user_id: sender.id.clone(),
+        at_ms: shared.began_ms - said.age_ns / 1_000_000,
+        text: "x".repeat(bytes as usize),
+        parent: said.parent,
+    }
+}
+
+/// Numbers by id of what was said in a room before; made when first asked for.
+fn said_in(shared: &Shared, room: &str) -> Option<Arc<HashMap<String, u32>>> {
+    let directory = shared.directory();
+    let (chat, rooms) = directory.said.as_ref()?;
+    let room = *rooms.get(room)?;
+    let count = chat.messages(room)?.count;
+    let mut kept = shared.history.0.lock().expect("no panic while locked");
+    let made = kept.said.entry(room).or_insert_with(|| Arc::new((0..count).map(|n| (chat.message(room, n).id, n)).collect()));
+    Some(made.clone())
+}
+
+/// The newest of what was said in a room before a time, the newest first.
+fn said_page(shared: &Shared, room: &str, before_ms: i64, limit: usize) -> Vec<Known> {
+    let directory = shared.directory();
+    let of_room = || {
+        let (chat, rooms) = directory.said.as_ref()?;
+        let room = *rooms.get(room)?;
+        Some((chat, room, chat.messages(room)?))
+    };
+    let Some((chat, number, spec)) = of_room() else { return Vec::new() };
+    let before = |n: &u32| shared.began_ms - chat.message(number, *n).age_ns / 1_000_000 < before_ms;
+    // Times rise with the number.
+    let (mut low, mut high) = (0, spec.count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(&middle) { low = middle + 1 } else { high = middle }
+    }
+    (0..low).rev().take(limit).map(|n| known(shared, chat, chat.message(number, n), spec.bytes)).collect()
+}
+
+/// Replies in a thread that began before the stand-in did.
+fn said_replies(shared: &Shared, room: &str, parent: &str) -> Vec<Known> {
+    let Some(index) = said_in(shared, room).and_then(|ids| ids.get(parent).copied()) else { return Vec::new() };
+    let directory = shared.directory();
+    let Some((chat, rooms)) = directory.said.as_ref() else { return Vec::new() };
+    let Some(&room) = rooms.get(room) else { return Vec::new() };
+    let Some(spec) = chat.messages(room) else { return Vec::new() };
+    let Some(thread) = (0..chat.threads(room)).find(|thread| chat.thread(room, *thread) == index) else { return Vec::new() };
+    (0..spec.replies).map(|n| known(shared, chat, chat.reply(room, thread, n), spec.bytes)).collect()
 }
 
 /// Subject of `msg.get` for a user and a room.
@@ -52,32 +195,70 @@ pub(crate) fn get_subject(account: &str, room: &str, site: &str) -> String {
     format!("chat.user.{account}.request.room.{room}.{site}.msg.get")
 }
 
-/// Answers `msg.get` from what was stored.
+/// Answers `msg.get`, `msg.history` and `msg.thread`.
 pub(crate) async fn serve(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) -> Result<(), Error> {
+    let (site, stage) = (shared.config.site.clone(), StageName::HistoryService);
+    answer(shared, tasks, stage, &get_subject("*", "*", &site), get).await?;
+    answer(shared, tasks, stage, &format!("chat.user.*.request.room.*.{site}.msg.history"), history).await?;
+    answer(shared, tasks, stage, &format!("chat.user.*.request.room.*.{site}.msg.thread"), thread).await
+}
+
+fn not_found() -> ErrorReply {
+    ErrorReply::new("not_found", "message not found")
+}
+
+/// Only members see what was said.
+fn subscribed(shared: &Shared, request: &Request) -> Result<(), ErrorReply> {
+    let directory = shared.directory();
+    match directory.room(request.room()).is_some_and(|room| room.members.contains_key(request.account())) {
+        true => Ok(()),
+        false => Err(ErrorReply::forbidden("not_subscribed", "not subscribed")),
+    }
+}
+
+async fn get(shared: Arc<Shared>, request: Request) -> Answer {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Get {
         message_id: String,
     }
-    let subject = get_subject("*", "*", &shared.config.site);
-    let subscribed = shared.client.queue_subscribe(subject, "history-service".into()).await;
-    let mut requests = subscribed.map_err(|e| Error::JetStream { what: "history-service".into(), why: e.to_string() })?;
-    let shared = shared.clone();
-    tasks.spawn(async move {
-        while let Some(request) = requests.next().await {
-            let Some(inbox) = request.reply else { continue };
-            let reply = match serde_json::from_slice::<Get>(&request.payload) {
-                Err(_) => to_json(&ErrorReply::new("bad_request", "invalid request payload")),
-                Ok(get) => match shared.history.get(&get.message_id) {
-                    Some(message) => {
-                        to_json(&serde_json::json!({ "messageId": message.id, "roomId": message.room_id, "createdAt": message.created_at }))
-                    }
-                    None => to_json(&ErrorReply::new("not_found", "message not found")),
-                },
-            };
-            // A requester that is gone does not matter.
-            let _ = shared.client.publish(inbox, reply.into()).await;
-        }
-    });
-    Ok(())
+    let Get { message_id } = request.json()?;
+    find(&shared, request.room(), &message_id).map(|known| known.to_json(request.room())).ok_or_else(not_found)
+}
+
+async fn history(shared: Arc<Shared>, request: Request) -> Answer {
+    #[derive(Deserialize)]
+    struct Page {
+        before: Option<i64>,
+        limit: Option<usize>,
+    }
+    let Page { before, limit } = request.json()?;
+    subscribed(&shared, &request)?;
+    let (before_ms, limit) = (before.unwrap_or(i64::MAX), limit.unwrap_or(PAGE.0).clamp(1, PAGE.1));
+    let mut page = shared.history.page(request.room(), before_ms, limit);
+    let rest = limit - page.len();
+    page.extend(said_page(&shared, request.room(), before_ms, rest));
+    Ok(json!({ "messages": page.iter().map(|known| known.to_json(request.room())).collect::<Vec<_>>() }))
+}
+
+async fn thread(shared: Arc<Shared>, request: Request) -> Answer {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Thread {
+        thread_message_id: String,
+        cursor: Option<String>,
+        limit: Option<usize>,
+    }
+    let Thread { thread_message_id, cursor, limit } = request.json()?;
+    subscribed(&shared, &request)?;
+    let parent = find(&shared, request.room(), &thread_message_id).ok_or_else(not_found)?;
+    let mut replies = said_replies(&shared, request.room(), &parent.id);
+    replies.extend(shared.history.replies(&parent.id));
+    let (from, limit) = (cursor.and_then(|c| c.parse().ok()).unwrap_or(0usize), limit.unwrap_or(PAGE.0).clamp(1, PAGE.1));
+    let page: Vec<Value> = replies.iter().skip(from).take(limit).map(|known| known.to_json(request.room())).collect();
+    let next = from + page.len();
+    let more = next < replies.len();
+    Ok(json!({
+        "messages": page, "hasNext": more, "nextCursor": more.then(|| next.to_string()), "parentMessage": parent.to_json(request.room()),
+    }))
 }

@@ -5,6 +5,9 @@
 //!                 └─► MESSAGES_CANONICAL ─► message-worker (stores) ─► history (`msg.get`)
 //!                                       ├─► broadcast-worker ─► rooms, members, followers
 //!                                       └─► notification-worker ─► PUSH_NOTIFICATION
+//! requests ─► room-service ─► ROOMS ─► room-worker ─► members, job results
+//!         ├─► history-service, user-service
+//! presence events ─► presence-service ─► states
 //! ```
 //!
 //! Streams, durables, checks, replies, errors and emissions are those of the reference chat system; a stage per file.
@@ -21,15 +24,21 @@ mod ledger;
 mod message;
 mod message_worker;
 mod notification_worker;
+mod presence;
+mod room_service;
+mod room_worker;
 pub mod server;
+mod service;
 mod stage;
 mod streams;
+mod user_service;
 
 pub use config::{Config, Fault, FaultKind, ServiceTime, StageConfig, StageName};
 pub use directory::{Directory, Member, RoomInfo};
 pub use ledger::Injected;
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::task::JoinSet;
 
 /// Why the stand-in cannot run.
@@ -64,9 +73,24 @@ pub(crate) struct Shared {
     pub config: Config,
     pub client: async_nats::Client,
     pub jetstream: async_nats::jetstream::Context,
-    pub directory: Directory,
+    directory: RwLock<Directory>,
     pub history: history::History,
+    pub presence: presence::Presence,
+    /// Requests so far, by stage.
+    pub requests: [AtomicU64; config::STAGES],
+    /// When it began, epoch ms: what was said before, was said before that.
+    pub began_ms: i64,
     pub ledger: Arc<ledger::Ledger>,
+}
+
+impl Shared {
+    pub fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory.read().expect("no panic while locked")
+    }
+
+    pub fn directory_mut(&self) -> RwLockWriteGuard<'_, Directory> {
+        self.directory.write().expect("no panic while locked")
+    }
 }
 
 impl Standin {
@@ -78,10 +102,23 @@ impl Standin {
         let jetstream = async_nats::jetstream::new(client.clone());
         let ledger = Arc::new(ledger::Ledger::create(config.ledger.as_deref())?);
         streams::create(&jetstream, &config.site).await?;
-        let history = history::History::default();
-        let shared = Arc::new(Shared { config, client, jetstream, directory, history, ledger: ledger.clone() });
+        let shared = Arc::new(Shared {
+            config,
+            client,
+            jetstream,
+            directory: RwLock::new(directory),
+            history: history::History::default(),
+            presence: presence::Presence::default(),
+            requests: Default::default(),
+            began_ms: message::now_ms(),
+            ledger: ledger.clone(),
+        });
         let mut tasks = JoinSet::new();
         history::serve(&shared, &mut tasks).await?;
+        room_service::serve(&shared, &mut tasks).await?;
+        user_service::serve(&shared, &mut tasks).await?;
+        presence::serve(&shared, &mut tasks).await?;
+        stage::spawn(&shared, &mut tasks, StageName::RoomWorker, room_worker::handle).await?;
         stage::spawn(&shared, &mut tasks, StageName::Gatekeeper, gatekeeper::handle).await?;
         stage::spawn(&shared, &mut tasks, StageName::MessageWorker, message_worker::handle).await?;
         stage::spawn(&shared, &mut tasks, StageName::BroadcastWorker, broadcast_worker::handle).await?;

@@ -84,6 +84,10 @@ pub(crate) struct ErrorReply {
 }
 
 impl ErrorReply {
+    pub fn because(code: &'static str, reason: &'static str, error: &'static str) -> ErrorReply {
+        ErrorReply { code, reason: Some(reason), error }
+    }
+
     pub fn new(code: &'static str, error: &'static str) -> ErrorReply {
         ErrorReply { code, reason: None, error }
     }

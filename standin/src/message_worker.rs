@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Stores a message; a thread reply also updates the badge of its thread.
 pub(crate) async fn handle(shared: Arc<Shared>, delivery: Delivery) -> Done {
     let Ok(event) = serde_json::from_slice::<CanonicalEvent>(&delivery.message.payload) else { return Done::Ack };
-    if !shared.directory.knows_user(&event.message.user_id) {
+    if !shared.directory().knows_user(&event.message.user_id) {
         return Done::Nak;
     }
     let badge = event.message.thread_parent_message_id.as_ref().map(|parent| {

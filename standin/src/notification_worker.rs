@@ -11,7 +11,7 @@ const BATCH: usize = 100;
 pub(crate) async fn handle(shared: Arc<Shared>, delivery: Delivery) -> Done {
     let Ok(event) = serde_json::from_slice::<CanonicalEvent>(&delivery.message.payload) else { return Done::Ack };
     let message = &event.message;
-    let Some(room) = shared.directory.room(&message.room_id) else { return Done::Ack };
+    let Some(room) = shared.directory().room(&message.room_id).cloned() else { return Done::Ack };
     let mentioned = mentions(&message.content);
     let told =
         |account: &&String| **account != message.user_account && (room.members.len() <= EVERYONE_UP_TO || mentioned.contains(account));

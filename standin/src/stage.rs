@@ -73,9 +73,12 @@ async fn consumer(shared: &Shared, name: StageName) -> Result<PullConsumer, Stri
     let (stream, filter) = match name {
         StageName::Gatekeeper => (format!("MESSAGES_{site}"), String::new()),
         StageName::BroadcastWorker => (format!("MESSAGES_CANONICAL_{site}"), String::new()),
+        StageName::RoomWorker => (format!("ROOMS_{site}"), String::new()),
         StageName::MessageWorker | StageName::NotificationWorker => {
             (format!("MESSAGES_CANONICAL_{site}"), format!("chat.msg.canonical.{site}.created"))
         }
+        // They consume no stream.
+        _ => return Err("it is a service".into()),
     };
     let config = pull::Config {
         durable_name: Some(name.durable().into()),

@@ -6,8 +6,8 @@ pub fn run(args: &Preset) -> Result<Exit> {
     match &args.command {
         PresetCommand::Show { name } => print(&fixtures::preset_source(name)?),
         PresetCommand::List => {
-            for (name, _) in fixtures::PRESETS {
-                print(&format!("{name:12} {}\n", fixtures::preset(name)?.description));
+            for preset in fixtures::PRESETS {
+                print(&format!("{:21} {}\n", preset.name, preset.description));
             }
         }
     }
