@@ -1,3 +1,4 @@
+use crate::message::now_ms;
 use fixtures::{Chat, RoomKind};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,17 +44,19 @@ pub struct Member {
 impl Directory {
     /// From a population.
     pub fn from_chat(chat: &Arc<Chat>) -> Directory {
-        let numbers = || chat.rooms.iter().zip(0..).map(|(room, number)| (room.id.clone(), number)).collect();
-        let said = (0..chat.rooms.len() as u32).any(|room| chat.messages(room).is_some()).then(|| (chat.clone(), numbers()));
-        let mut directory = Directory { said, ..Directory::default() };
+        let mut directory = Directory::default().said_before(chat);
         let display = |user: &fixtures::User| format!("{} {}", user.eng_name, user.chinese_name);
         for user in &chat.users {
             directory.add_user(&user.id, &user.account, &display(user));
         }
-        for room in &chat.rooms {
+        let now_ms = now_ms();
+        for (number, room) in (0..).zip(&chat.rooms) {
             directory.add_room(&room.id, &room.name, room.kind);
-            for (i, &member) in room.members.iter().enumerate() {
-                directory.add_member(&room.id, &chat.users[member as usize].id, i == 0);
+            for (i, &member) in (0..).zip(&room.members) {
+                let user = &chat.users[member as usize];
+                directory.add_member(&room.id, &user.id, i == 0);
+                let read_ms = chat.last_read_ns(number, i).map_or(0, |ns| now_ms + ns / 1_000_000);
+                directory.read_until(&room.id, &user.account, read_ms);
             }
         }
         directory
@@ -66,6 +69,14 @@ impl Directory {
         stored.rooms.iter().for_each(|room| directory.add_room(&room.id, &room.name, room.kind));
         stored.subscriptions.iter().for_each(|(room, user, privileged)| directory.add_member(room, user, *privileged));
         directory
+    }
+
+    /// With the messages that a population has from before.
+    pub fn said_before(mut self, chat: &Arc<Chat>) -> Directory {
+        let numbers = || chat.rooms.iter().zip(0..).map(|(room, number)| (room.id.clone(), number)).collect();
+        let any = (0..chat.rooms.len() as u32).any(|room| chat.messages(room).is_some());
+        self.said = any.then(|| (chat.clone(), numbers()));
+        self
     }
 
     /// Adds a user.
@@ -87,6 +98,13 @@ impl Directory {
             if room.members.insert(account.clone(), member).is_none() {
                 self.rooms_by_account.entry(account.clone()).or_default().push(id.to_owned());
             }
+        }
+    }
+
+    /// A member last read in a room at this time, epoch ms.
+    pub fn read_until(&mut self, room: &str, account: &str, at_ms: i64) {
+        if let Some(member) = self.rooms.get_mut(room).and_then(|room| room.members.get_mut(account)) {
+            member.last_seen_ms = at_ms;
         }
     }
 

@@ -134,9 +134,7 @@ async fn hand_on(shared: &Shared, what: &str, request: &Request, body: &impl Ser
 async fn mark_read(shared: Arc<Shared>, request: Request) -> Answer {
     joined(shared.directory().room(request.room()), request.account())?;
     let now = now_ms();
-    if let Some(me) = shared.directory_mut().room_mut(request.room()).and_then(|room| room.members.get_mut(request.account())) {
-        me.last_seen_ms = now;
-    }
+    shared.directory_mut().read_until(request.room(), request.account(), now);
     let event = json!({ "action": "read", "subscription": { "roomId": request.room() }, "timestamp": now });
     let subject = format!("chat.user.{}.event.subscription.update", request.account());
     let _ = shared.client.publish(subject, to_json(&event).into()).await;

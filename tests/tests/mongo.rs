@@ -8,6 +8,9 @@ use mongodb::{Client, IndexModel};
 use standin::{Config, Directory};
 use std::path::Path;
 
+/// When the stores are seeded.
+const AT_MS: i64 = 1_800_000_000_000;
+
 fn population(name: &str, seed: u64) -> Population {
     Population::build(&preset(name).unwrap(), seed, Path::new(".")).unwrap()
 }
@@ -27,10 +30,10 @@ async fn teardown_removes_what_seed_wrote_and_nothing_else() {
 
     let store = Store::connect(mongod.uri()).await.unwrap();
     let (medium, other) = (population("medium", 1), population("medium", 2));
-    let written = store.seed(&medium, "medium", "site-local", &mut |_| {}).await.unwrap().unwrap();
+    let written = store.seed(&medium, "medium", "site-local", AT_MS, &mut |_| {}).await.unwrap().unwrap();
     assert_eq!((written.users, written.rooms, written.subscriptions), (1_000, 100, 1_000));
-    assert_eq!(store.seed(&medium, "medium", "site-local", &mut |_| {}).await.unwrap(), None, "it is there already");
-    store.seed(&other, "medium", "site-local", &mut |_| {}).await.unwrap().unwrap();
+    assert_eq!(store.seed(&medium, "medium", "site-local", AT_MS, &mut |_| {}).await.unwrap(), None, "it is there already");
+    store.seed(&other, "medium", "site-local", AT_MS, &mut |_| {}).await.unwrap().unwrap();
     assert_eq!((count(&client, "users").await, count(&client, "subscriptions").await), (2_001, 2_000));
     assert!(store.holds(medium.fingerprint()).await.unwrap());
 
@@ -49,12 +52,12 @@ async fn a_seed_that_was_cut_off_is_not_taken_for_whole_and_is_done_again() {
     let client = Client::with_uri_str(mongod.uri()).await.unwrap();
     let store = Store::connect(mongod.uri()).await.unwrap();
     let small = population("small", 1);
-    store.seed(&small, "small", "site-local", &mut |_| {}).await.unwrap();
+    store.seed(&small, "small", "site-local", AT_MS, &mut |_| {}).await.unwrap();
     let chat = client.database("chat");
     chat.collection::<Document>(FIXTURES).update_one(doc! {}, doc! { "$set": { "state": "seeding" } }).await.unwrap();
     chat.collection::<Document>("rooms").delete_one(doc! {}).await.unwrap();
     assert!(!store.holds(small.fingerprint()).await.unwrap());
-    store.seed(&small, "small", "site-local", &mut |_| {}).await.unwrap().unwrap();
+    store.seed(&small, "small", "site-local", AT_MS, &mut |_| {}).await.unwrap().unwrap();
     assert_eq!(count(&client, "rooms").await, 5);
 }
 
@@ -63,7 +66,7 @@ async fn the_store_has_what_the_services_look_up() {
     let mongod = Mongod::new();
     let store = Store::connect(mongod.uri()).await.unwrap();
     let realistic = population("realistic", 1);
-    store.seed(&realistic, "realistic", "site-local", &mut |_| {}).await.unwrap();
+    store.seed(&realistic, "realistic", "site-local", AT_MS, &mut |_| {}).await.unwrap();
     let Stored { users, rooms, subscriptions } = store.load("site-local").await.unwrap();
     let chat = realistic.chat().unwrap();
     assert_eq!((users.len(), rooms.len(), subscriptions.len()), (1_000, 100, chat.memberships.len()));
@@ -75,6 +78,30 @@ async fn the_store_has_what_the_services_look_up() {
     assert_eq!(rooms.count_documents(doc! { "type": "dm", "encKey": { "$exists": true } }).await.unwrap(), 0);
 }
 
+#[tokio::test]
+async fn what_was_said_and_read_before_ends_when_the_store_was_seeded() {
+    let mongod = Mongod::new();
+    let store = Store::connect(mongod.uri()).await.unwrap();
+    let client = Client::with_uri_str(mongod.uri()).await.unwrap();
+    let of = |collection: &str| client.database("chat").collection::<Document>(collection);
+    let at = |ms: i64| mongodb::bson::DateTime::from_millis(AT_MS + ms);
+
+    let receipts = population("read-receipt-small", 1);
+    store.seed(&receipts, "read-receipt-small", "site-local", AT_MS, &mut |_| {}).await.unwrap().unwrap();
+    // A hundred messages in a day: the last is younger than their distance.
+    let last = doc! { "lastMsgAt": { "$gt": at(-864_000), "$lte": at(0) }, "lastMsgId": { "$ne": "" } };
+    assert_eq!(of("rooms").count_documents(last).await.unwrap(), 5);
+    assert_eq!(of("subscriptions").count_documents(doc! { "lastSeenAt": { "$exists": true } }).await.unwrap(), 5 * 7, "seven of ten");
+    store.teardown(receipts.fingerprint()).await.unwrap();
+
+    let unread = population("room-read-small", 1);
+    store.seed(&unread, "room-read-small", "site-local", AT_MS, &mut |_| {}).await.unwrap().unwrap();
+    let ahead = doc! { "lastMsgAt": at(86_400_000), "minUserLastSeenAt": { "$lt": at(86_400_000) } };
+    assert_eq!(of("rooms").count_documents(ahead).await.unwrap(), 5);
+    let read = doc! { "lastSeenAt": { "$gte": at(86_400_000 - 7 * 86_400_000), "$lte": at(86_340_000) } };
+    assert_eq!(of("subscriptions").count_documents(read).await.unwrap(), 10);
+}
+
 #[test]
 fn the_stand_in_takes_its_members_from_the_store() {
     let (world, mongod) = (World::new(), Mongod::new());
@@ -82,7 +109,7 @@ fn the_stand_in_takes_its_members_from_the_store() {
     let stored = world.runtime.block_on(async {
         let store = Store::connect(mongod.uri()).await.unwrap();
         let population = Population::of_schedule(&meta).unwrap();
-        store.seed(&population, "small", "site-local", &mut |_| {}).await.unwrap();
+        store.seed(&population, "small", "site-local", AT_MS, &mut |_| {}).await.unwrap();
         store.load("site-local").await.unwrap()
     });
     let services = world.standin_with(Directory::from_store(&stored), Config::default());

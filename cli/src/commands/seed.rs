@@ -12,9 +12,10 @@ pub fn seed(args: &Fixture) -> Result<Exit> {
     let (population, workload) = fixture(args)?;
     let total = population.chat().map_or(0, |c| c.users.len() + c.rooms.len() + c.memberships.len());
     let bar = output::bar(total as u64, "seeding");
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
     let written = run(async {
         let store = Store::connect(&args.mongo).await?;
-        store.seed(&population, &workload.name, &site(&workload), &mut |done| bar.set_position(done)).await
+        store.seed(&population, &workload.name, &site(&workload), now_ms, &mut |done| bar.set_position(done)).await
     })?;
     bar.finish_and_clear();
     match written {

@@ -56,7 +56,12 @@ fn directory(args: &StandinArgs) -> Result<(Directory, String)> {
     if let Some(uri) = &args.mongo {
         let runtime = tokio::runtime::Runtime::new().map_err(could_not_run)?;
         let stored = runtime.block_on(async { Store::connect(uri).await?.load(&site).await })?;
-        return Ok((Directory::from_store(&stored), site));
+        let mut directory = Directory::from_store(&stored);
+        // Messages are not in MongoDB; they follow from the schedule.
+        if let Some(chat) = population.chat() {
+            directory = directory.said_before(chat);
+        }
+        return Ok((directory, site));
     }
     let chat = population.chat().ok_or_else(|| usage("the stand-in serves chat workloads; this one has no [population.chat]"))?;
     Ok((Directory::from_chat(chat), site))
