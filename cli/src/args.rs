@@ -133,6 +133,9 @@ pub struct Compile {
     /// Which of the workload's ways in: frontdoor or canonical
     #[arg(long)]
     pub inject: Option<String>,
+    /// Any other value of the workload: action.send.timeout=2s; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
     /// Overwrite the output
     #[arg(long)]
     pub force: bool,
@@ -258,6 +261,8 @@ pub struct Replay {
     /// A connection for each session
     #[arg(long, conflicts_with = "connections")]
     pub direct: bool,
+    #[command(flatten)]
+    pub listening: Listening,
     /// Least time between two writes: saves CPU at high rates, makes sends late by as much
     #[arg(long, default_value = "0s", value_parser = units::parse_duration_ns)]
     pub write_spacing: i64,
@@ -304,6 +309,18 @@ pub struct Analyze {
     pub outputs: Outputs,
 }
 
+/// Who receives what is fanned out.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Receivers")]
+pub struct Listening {
+    /// Receive as users do: the first so many by a connection of their own, to their own rooms
+    #[arg(long, value_name = "USERS", value_parser = count_u32)]
+    pub receivers: Option<u32>,
+    /// … and the others by so many connections that they share
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "receivers")]
+    pub receiver_pool: u32,
+}
+
 /// What is looked at while it runs.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "While it runs")]
@@ -328,6 +345,11 @@ pub struct Sight {
 fn http_url(text: &str) -> Result<String, String> {
     let is_url = text.starts_with("http://") || text.starts_with("https://");
     is_url.then(|| text.trim_end_matches('/').to_owned()).ok_or_else(|| format!("`{text}` is not an address; write http://HOST:PORT"))
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    parts.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| format!("`{text}` is not KEY=VALUE"))
 }
 
 fn named_query(text: &str) -> Result<(String, String), String> {
@@ -394,6 +416,8 @@ pub struct Course {
     /// A connection for each session
     #[arg(long, conflicts_with = "connections")]
     pub direct: bool,
+    #[command(flatten)]
+    pub listening: Listening,
     #[command(flatten)]
     pub sight: Sight,
     /// No progress
@@ -469,6 +493,15 @@ pub struct StandinArgs {
     /// Messages that a stage handles at a time: message-gatekeeper=100
     #[arg(long, value_name = "STAGE=N", value_parser = stage_concurrency)]
     pub concurrency: Vec<(standin::StageName, usize)>,
+    /// Most members of a room
+    #[arg(long, default_value_t = 1_000)]
+    pub max_room_size: usize,
+    /// What adding members takes more for each member that the room has
+    #[arg(long, default_value = "0s", value_parser = units::parse_duration_ns)]
+    pub per_member: i64,
+    /// A presence connection that says nothing for so long is taken for dead
+    #[arg(long, default_value = "45s", value_parser = units::parse_duration_ns)]
+    pub stale: i64,
     /// Seed of faults and service times
     #[arg(long, default_value_t = 42)]
     pub seed: u64,

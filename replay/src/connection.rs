@@ -15,6 +15,10 @@ pub(crate) struct Connection {
     pub inbox_prefix: String,
     /// Subjects to subscribe, by sid from 1.
     pub subjects: Vec<String>,
+    /// Of each, its number among those of the decoder; the inbox of a publishing connection has none.
+    pub sources: Vec<u16>,
+    /// Who listens by it, where a subject does not say; 0 is everybody.
+    pub recipient: u64,
     stream: Mutex<Option<Arc<Stream>>>,
     generation: AtomicU32,
     /// Bytes that another thread than the writer wants written: `PONG`s.
@@ -34,6 +38,8 @@ impl Connection {
             role,
             inbox_prefix,
             subjects,
+            sources: Vec::new(),
+            recipient: 0,
             stream: Mutex::new(None),
             generation: AtomicU32::new(0),
             control: Mutex::default(),

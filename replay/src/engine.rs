@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{Builder, JoinHandle};
 use wire::Connected;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// From the end of the preparations to the first op, ns: the loader gets ahead.
 const LEAD_NS: i64 = 300_000_000;
@@ -116,7 +117,8 @@ fn run(
         threads.add("metrics", move || metrics::serve(&told, &meta, listener));
     }
     let (frames_in, frames) = mpsc::sync_channel(loader::BATCHES_AHEAD);
-    let loader = Loader { shared: shared.clone(), plan: plan.clone(), encoder, stretches, out: frames_in };
+    let receivers = options.receivers.clone();
+    let loader = Loader { shared: shared.clone(), plan: plan.clone(), encoder, receivers, stretches, out: frames_in };
     let path = options.schedule.clone();
     threads.add("loader", move || loader.run(&path));
     let sender = Sender {
@@ -212,17 +214,38 @@ fn touched<T>(records: usize, any: impl Fn() -> T) -> (rtrb::Producer<T>, rtrb::
 
 /// Publishing connections first, then one for all answers on subjects.
 fn connect_all(options: &Options, publishing: u16, decoder: &Decoder) -> Result<(Vec<Connection>, Vec<Connected>), Error> {
-    allow_files(u64::from(publishing))?;
+    let listening = options.receivers.as_ref().map_or(0, |receivers| receivers.listeners.len());
+    let total = usize::from(publishing) + listening + 1;
+    if total > usize::from(u16::MAX) {
+        return Err(Error::Plan(format!(
+            "{total} connections are more than can be told apart ({}); share some with --receiver-pool",
+            u16::MAX
+        )));
+    }
+    allow_files(total as u64)?;
     let mut connections: Vec<Connection> = (0..publishing)
         .map(|i| {
             let prefix = format!("_INBOX.{}{i}", options.run);
             Connection::new(i, Role::Publish, prefix.clone(), vec![format!("{prefix}.>")])
         })
         .collect();
-    let subjects = decoder.subjects();
-    if !subjects.is_empty() {
+    let mut listen = |subjects: Vec<String>, sources: Vec<u16>, recipient: u64| {
         let index = connections.len() as u16;
-        connections.push(Connection::new(index, Role::Answers, format!("_INBOX.{}{index}", options.run), subjects));
+        let mut connection = Connection::new(index, Role::Answers, format!("_INBOX.{}{index}", options.run), subjects);
+        (connection.sources, connection.recipient) = (sources, recipient);
+        connections.push(connection);
+    };
+    let theirs = options.receivers.as_ref().map(|receivers| receivers.patterns()).unwrap_or_default();
+    let (subjects, sources): (Vec<String>, Vec<u16>) =
+        decoder.subjects().into_iter().zip(0u16..).filter(|(subject, _)| !theirs.contains(subject.as_str())).unzip();
+    if !subjects.is_empty() {
+        listen(subjects, sources, 0);
+    }
+    for receivers in options.receivers.iter() {
+        for listener in &receivers.listeners {
+            let subjects = listener.subjects.iter().map(|(subject, _)| subject.clone()).collect();
+            listen(subjects, receivers.sources(listener, decoder), xxh3_64(listener.name.as_bytes()));
+        }
     }
     let mut opened = Vec::new();
     for connection in &connections {

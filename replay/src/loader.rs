@@ -2,6 +2,7 @@
 
 use crate::encoder::Encoder;
 use crate::options::{Error, OPS_MAX, Plan};
+use crate::receivers::Receivers;
 use crate::release::Waiting;
 use crate::shared::{NOTHING, Shared, UNKEYED};
 use crate::steps::{Loaded, Stretch, Stretches};
@@ -59,6 +60,8 @@ pub(crate) struct Loader {
     pub shared: Arc<Shared>,
     pub plan: Plan,
     pub encoder: Arc<Encoder>,
+    /// Who listens, if it is known.
+    pub receivers: Option<Arc<Receivers>>,
     /// For a run in steps.
     pub stretches: Option<Stretches>,
     pub out: mpsc::SyncSender<FrameBatch>,
@@ -158,6 +161,8 @@ struct Builder<'a> {
     expected: HashMap<Vec<Expect>, u32>,
     /// What the row before expects, and its index: most rows expect the same.
     last_expected: (Vec<Expect>, u32),
+    /// By answer: whether it comes to the receivers.
+    theirs: Vec<bool>,
     inbox: Vec<u8>,
 }
 
@@ -171,6 +176,7 @@ impl<'a> Builder<'a> {
             buckets: HashMap::new(),
             expected: HashMap::new(),
             last_expected: (Vec::new(), NOTHING),
+            theirs: loader.receivers.as_ref().map(|receivers| receivers.theirs(&loader.plan.meta)).unwrap_or_default(),
             inbox: Vec::new(),
         }
     }
@@ -228,10 +234,15 @@ impl<'a> Builder<'a> {
         if row.expect().eq(self.last_expected.0.iter().copied()) {
             return self.last_expected.1;
         }
-        let list: Vec<Expect> = row.expect().collect();
+        let mut list: Vec<Expect> = row.expect().collect();
+        if let Some(receivers) = &self.loader.receivers {
+            receivers.expect(&self.theirs, row.audience, &mut list);
+        }
         let shared = &self.loader.shared.expected;
         let index = *self.expected.entry(list.clone()).or_insert_with_key(|list| shared.push(list.clone().into()) as u32);
-        self.last_expected = (list, index);
+        if self.loader.receivers.is_none() {
+            self.last_expected = (list, index);
+        }
         index
     }
 

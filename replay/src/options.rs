@@ -25,6 +25,8 @@ pub struct Options {
     pub duration_ns: Option<i64>,
     /// Publishing connections; a session keeps to one.
     pub connections: Connections,
+    /// Who listens, if not one connection to everything.
+    pub receivers: Option<std::sync::Arc<crate::Receivers>>,
     /// Least time between two writes, ns: 0 sends each op at its time, more sends several at once, later but with less CPU.
     pub write_spacing_ns: i64,
     /// What to do with ops due while the connection is down.
@@ -59,6 +61,7 @@ impl Options {
             loops: None,
             duration_ns: None,
             connections: Connections::Shared(1),
+            receivers: None,
             write_spacing_ns: 0,
             on_disconnect: OnDisconnect::Hold,
             drain_timeout_ns: None,

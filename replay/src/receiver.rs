@@ -128,7 +128,8 @@ impl Receiver {
     }
 
     fn message(&mut self, connection: &Connection, message: &Message<'_>, now_ns: i64) {
-        let source = if connection.role == Role::Publish { Source::Inbox } else { Source::Subject((message.sid as usize).wrapping_sub(1)) };
+        let number = || connection.sources.get((message.sid as usize).wrapping_sub(1)).map_or(usize::MAX, |source| usize::from(*source));
+        let source = if connection.role == Role::Publish { Source::Inbox } else { Source::Subject(number()) };
         let counters = &self.shared.counters;
         match self.decoder.decode(source, message) {
             Decoded::Ignored => {}
@@ -156,7 +157,7 @@ impl Receiver {
                     connection: connection.index,
                     received_ns: now_ns,
                     bytes: message.payload.len() as u32,
-                    recipient: answer.recipient,
+                    recipient: if answer.recipient == 0 { connection.recipient } else { answer.recipient },
                     code,
                 };
                 if self.log.push(record).is_err() {

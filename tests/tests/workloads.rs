@@ -73,6 +73,40 @@ fn every_preset_is_answered() {
 }
 
 #[test]
+fn users_receive_by_connections_of_their_own() {
+    let workload = smaller("daily-light");
+    let world = World::new();
+    let (path, meta) = world.compile_workload(&workload);
+    let population = fixtures::Population::of_schedule(&meta).unwrap();
+    let chat = population.chat().unwrap();
+    let (listeners, copies) = fixtures::receivers(&workload, &population, 400, 10).unwrap();
+    assert_eq!(listeners.len(), 410);
+    let listeners = listeners.into_iter().map(|(name, subjects)| replay::Listener { name, subjects }).collect();
+    let services = world.standin(&meta, Config::default());
+    let mut options = world.options(&path, "run");
+    options.receivers = Some(replay::Receivers { listeners, copies: copies.clone() }.into());
+    let (_, summary) = world.run(&options);
+    services.stop();
+    let sends = |bucket: &str| {
+        let of_bucket = summary.buckets.iter().find(|b| b.bucket == bucket && b.series.name == "send/broadcast");
+        of_bucket.unwrap().series.clone()
+    };
+    let reader = schedule::Reader::open(&path).unwrap();
+    let send = reader.meta().actions.iter().position(|a| a.name == "send").unwrap() as u16;
+    let mut expected = [0, 0];
+    for batch in reader.batches().unwrap() {
+        for row in batch.unwrap().rows().filter(|row| row.action == send) {
+            let room = row.audience.unwrap() as usize;
+            expected[usize::from(chat.rooms[room].kind == fixtures::RoomKind::Dm)] += u64::from(copies[room]);
+        }
+    }
+    assert_eq!([sends("channel").ok + sends("channel").late, sends("dm").ok + sends("dm").late], expected);
+    assert_eq!((sends("channel").missing, sends("channel").duplicates, sends("dm").missing), (0, 0, 0));
+    assert!(expected[0] > 4 * sends("dm").ok, "a channel reaches every member: {expected:?}");
+    assert!(summary.series.iter().any(|s| s.name == "send/broadcast:last"));
+}
+
+#[test]
 fn an_add_is_sent_when_the_room_has_learned_of_the_one_before() {
     let world = World::new();
     let (path, meta) = world.compile_workload(&smaller("members-capacity"));

@@ -17,6 +17,7 @@ pub fn run(args: &Compile) -> Result<Exit> {
             ArrivalsArg::Uniform => Process::Uniform,
         }),
         inject: args.inject.clone(),
+        set: args.set.clone(),
     };
     output::must_not_exist(&args.output, args.force)?;
     let meta = compile(&args.workload, &overrides, &args.output)?;

@@ -33,6 +33,7 @@ pub fn prepare(args: &CourseArgs, fastest: TempoChoice) -> Result<Prepared> {
         ..Options::new(&args.schedule, &run_dir, &run, nats)
     };
     let options = replaying::sighted(options, &args.sight, &plan)?;
+    let options = replaying::listening(options, &args.listening, &plan)?;
     Ok(Prepared { question, options, plan })
 }
 

@@ -1,8 +1,9 @@
 use super::{analyze as analyzing, nats, seed};
-use crate::args::{OnDisconnectArg, Replay, Sight};
+use crate::args::{Listening, OnDisconnectArg, Replay, Sight};
 use crate::failure::{Exit, Result, could_not_run, usage};
 use crate::output;
-use replay::{Conduct, Connections, OnDisconnect, Options, Plan, Progress, Report, Stop, TempoChoice};
+use fixtures::{Population, Workload};
+use replay::{Conduct, Connections, Listener, OnDisconnect, Options, Plan, Progress, Receivers, Report, Stop, TempoChoice};
 use schedule::Tempo;
 use schedule::units::{show_bytes, show_count, show_ns, show_rate};
 use std::path::PathBuf;
@@ -47,6 +48,7 @@ pub fn run(args: &Replay) -> Result<Exit> {
         ..Options::new(&args.schedule, &run_dir, &run, nats)
     };
     let options = sighted(options, &args.sight, &plan)?;
+    let options = listening(options, &args.listening, &plan)?;
     prepare_dir(&run_dir)?;
     let report = send(&options, &plan, args.quiet)?;
     output::print(&format!("{}\n", run_dir.display()));
@@ -105,6 +107,17 @@ pub fn sighted(options: Options, sight: &Sight, plan: &Plan) -> Result<Options> 
     let promql = sight.prometheus.as_ref().map(|url| replay::Promql::new(url, &parts, &sight.prometheus_query));
     let nats_monitoring = sight.nats_monitoring.clone();
     Ok(Options { watches: sight.watch.clone(), promql, nats_monitoring, metrics_addr: sight.metrics_addr, ..options })
+}
+
+/// With users who receive, if they are asked for.
+pub fn listening(options: Options, listening: &Listening, plan: &Plan) -> Result<Options> {
+    let Some(own) = listening.receivers else { return Ok(options) };
+    let named = |what: String| usage(format!("--receivers: {}: {what}", options.schedule.display()));
+    let population = Population::of_schedule(&plan.meta).map_err(|e| named(e.to_string()))?;
+    let workload: Workload = serde_json::from_value(plan.meta.workload.clone()).map_err(|e| named(e.to_string()))?;
+    let (listeners, copies) = fixtures::receivers(&workload, &population, own, listening.receiver_pool).map_err(named)?;
+    let listeners = listeners.into_iter().map(|(name, subjects)| Listener { name, subjects }).collect();
+    Ok(Options { receivers: Some(Receivers { listeners, copies }.into()), ..options })
 }
 
 /// How sessions are spread, as typed.

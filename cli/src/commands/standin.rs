@@ -11,6 +11,8 @@ pub fn run(args: &StandinArgs) -> Result<Exit> {
     let options = nats::options(&args.nats, "retempo standin")?;
     let (directory, site) = directory(args)?;
     let mut config = Config { site, seed: args.seed, faults: args.fault.clone(), ledger: args.ledger.clone(), ..Config::default() };
+    config.room_size_max = args.max_room_size;
+    (config.per_member, config.stale) = (Duration::from_nanos(args.per_member as u64), Duration::from_nanos(args.stale as u64));
     for (stage, service) in &args.service {
         config.stages[*stage as usize].service = *service;
     }
