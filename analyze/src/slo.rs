@@ -9,6 +9,8 @@ use std::str::FromStr;
 /// send/reply service p99 < 50ms           service time
 /// send/broadcast:last p95 < 200ms         the last recipient of a fan-out
 /// send/broadcast{dm} p95 < 50ms           only ops of a bucket
+/// send/broadcast{50 members} p95 < 1s     whose name may have spaces
+/// unexpected == 0                         answers by a key that no op had
 /// errors < 0.1%                           error answers, late, missing and unsent, of all
 /// send/reply errors[not_subscribed] == 0  one class of one series
 /// missing == 0    late == 0    duplicates == 0    unsent == 0    answered > 0
@@ -239,8 +241,19 @@ impl FromStr for Line {
 
 const SHAPE: &str = "it reads like `send/reply p95 < 100ms`, `errors < 0.1%` or `missing == 0 every 10s`";
 
+/// Split at white space, but not within the braces of a bucket.
+fn words(text: &str) -> Vec<&str> {
+    let closed = text.matches('{').count() == text.matches('}').count();
+    let mut depth = 0;
+    let splits = text.split(move |c: char| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        (depth <= 0 || !closed) && c.is_whitespace()
+    });
+    splits.filter(|word| !word.is_empty()).collect()
+}
+
 fn parse(text: &str) -> Result<Line, String> {
-    let words: Vec<&str> = text.split_whitespace().collect();
+    let words = words(text);
     let at = words.iter().position(|w| operator(w).is_some()).ok_or_else(|| format!("there is no <, <=, ==, >= or > in it; {SHAPE}"))?;
     let (left, right) = (&words[..at], &words[at + 1..]);
     let (bound_text, every_ns) = match right {
@@ -344,6 +357,7 @@ mod tests {
             "send/reply service p99.9 <= 1s",
             "send/broadcast:last max < 2s every 10s",
             "send/broadcast{dm} p95 < 50ms",
+            "send/broadcast{50 members} p95 < 50ms",
             "send/reply{page-3} errors < 1%",
             "errors < 0.1%",
             "errors[not_subscribed] == 0",

@@ -158,6 +158,15 @@ pub struct Fixture {
     /// MongoDB; the database is that of the URI, or `chat`
     #[arg(long, env = "RETEMPO_MONGO", value_name = "URI", hide_env_values = true, default_value = "mongodb://127.0.0.1:27017")]
     pub mongo: String,
+    /// Messages of before go into this Cassandra: HOST:PORT, several by commas. User and password by CASSANDRA_USERNAME and CASSANDRA_PASSWORD
+    #[arg(long, env = "CASSANDRA_HOSTS", value_name = "HOSTS", value_delimiter = ',', hide_env_values = true)]
+    pub cassandra: Vec<String>,
+    /// … into this keyspace
+    #[arg(long, env = "CASSANDRA_KEYSPACE", default_value = "chat", hide_env_values = true)]
+    pub keyspace: String,
+    /// … in buckets of so many hours, as its services are set
+    #[arg(long, env = "MESSAGE_BUCKET_HOURS", default_value_t = fixtures::cassandra::BUCKET_HOURS, hide_env_values = true)]
+    pub bucket_hours: i64,
     /// Seed of the population, for a workload or preset
     #[arg(long)]
     pub seed: Option<u64>,

@@ -32,7 +32,7 @@ pub(crate) struct Frame {
     pub end: usize,
     /// The server would not take it.
     pub too_large: bool,
-    /// [`UNKEYED`](crate::shared::UNKEYED) without one.
+    /// [`UNKEYED`] without one.
     pub key: i64,
     /// Index into [`Shared::buckets`].
     pub bucket: u32,

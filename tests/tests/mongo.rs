@@ -94,6 +94,12 @@ async fn what_was_said_and_read_before_ends_when_the_store_was_seeded() {
     assert_eq!(of("subscriptions").count_documents(doc! { "lastSeenAt": { "$exists": true } }).await.unwrap(), 5 * 7, "seven of ten");
     store.teardown(receipts.fingerprint()).await.unwrap();
 
+    let threads = population("thread-small", 1);
+    let written = store.seed(&threads, "thread-small", "site-local", AT_MS, &mut |_| {}).await.unwrap().unwrap();
+    assert_eq!((written.threads, count(&client, "thread_rooms").await), (5 * 8, 5 * 8));
+    assert_eq!(store.seeded_at_ms(threads.fingerprint()).await.unwrap(), Some(AT_MS));
+    assert_eq!(store.teardown(threads.fingerprint()).await.unwrap(), written);
+
     let unread = population("room-read-small", 1);
     store.seed(&unread, "room-read-small", "site-local", AT_MS, &mut |_| {}).await.unwrap().unwrap();
     let ahead = doc! { "lastMsgAt": at(86_400_000), "minUserLastSeenAt": { "$lt": at(86_400_000) } };
