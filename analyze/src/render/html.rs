@@ -1,5 +1,5 @@
 use super::charts::charts;
-use super::text::{count_words, outcome_name, percentile_cells};
+use super::text::{count_words, outcome_name, percentile_cells, unexpected_words, unsent_words};
 use crate::{Error, LineState, Series, Summary};
 use schedule::units::{show_bytes, show_count, show_ns, show_rate};
 
@@ -139,13 +139,14 @@ fn evidence(s: &Summary) -> String {
     let late = &s.lateness.percentiles;
     let causes: Vec<String> = s.lateness.late_by_cause.iter().map(|(cause, n)| format!("{} {cause}", show_count(*n))).collect();
     let cpu: Vec<String> = e.cpu.iter().map(|(source, (mean, peak))| format!("{source} {mean:.2} (peak {peak:.2})")).collect();
-    let unsent: Vec<String> = s.run.unsent.iter().map(|(why, n)| format!("{} {why}", show_count(*n))).collect();
+    let unsent = unsent_words(s);
     let or_none = |list: Vec<String>| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
     let gaps = e.gaps.iter().map(|(c, t, d)| format!("connection {c} at {} for {}", show_ns(*t), show_ns(*d))).collect();
     let mut rows = vec![
         ("Lateness", format!("p50 {}, p99 {}, max {}", at(late.p50_ns), at(late.p99_ns), at(late.max_ns))),
         ("Sends later than 1ms, by cause", or_none(causes)),
         ("Not sent", or_none(unsent)),
+        ("Unexpected, by no op's key", or_none(unexpected_words(s))),
         ("CPU, cores", or_none(cpu)),
         ("Own memory, peak", show_bytes(e.rss_peak_bytes)),
         (

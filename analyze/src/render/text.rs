@@ -1,4 +1,4 @@
-use crate::{Capacity, LineState, Outcome, Percentiles, Series, Summary};
+use crate::{Bucket, Capacity, LineState, Outcome, Percentiles, Series, Summary};
 use schedule::units::{show_bytes, show_count, show_ns, show_rate};
 use std::fmt::Write;
 
@@ -7,6 +7,7 @@ pub fn text(summary: &Summary) -> String {
     let mut out = String::new();
     head(summary, &mut out);
     series_table(summary, &mut out);
+    buckets_table(summary, &mut out);
     counts(summary, &mut out);
     own(summary, &mut out);
     backlog(summary, &mut out);
@@ -57,6 +58,41 @@ fn series_table(s: &Summary, out: &mut String) {
     }
 }
 
+/// Response times by bucket, and what went wrong there.
+fn buckets_table(s: &Summary, out: &mut String) {
+    let shown = || s.buckets.iter().filter(|b| !b.series.name.contains(':'));
+    let name = |b: &Bucket| format!("{}{{{}}}", b.series.name, b.bucket);
+    let Some(width) = shown().map(|b| name(b).chars().count()).max() else { return };
+    let width = width.max(6);
+    line!(out, "\n{:width$} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}", "bucket", "count", "p50", "p95", "p99", "missing", "errors");
+    for bucket in shown() {
+        let [p50, _, p95, p99, _] = percentile_cells(&bucket.series.response);
+        let (count, missing) = (show_count(bucket.series.count), show_count(bucket.series.missing));
+        let errors = show_count(bucket.series.errors.values().sum());
+        line!(out, "{:width$} {count:>9} {p50:>9} {p95:>9} {p99:>9} {missing:>9} {errors:>9}", name(bucket));
+    }
+}
+
+/// `58 bind_failed (the answer waited for has not the value to be taken from it)`.
+pub(crate) fn unsent_words(s: &Summary) -> Vec<String> {
+    let why = |outcome: &str| match outcome {
+        "cancelled" => "the run was ended first",
+        "disconnected" => "the connection was down",
+        "overflow" => "too much waited to be sent",
+        "too_large" => "larger than the server takes",
+        "gate_failed" => "the answer waited for did not come in time, or was an error",
+        "dependency_not_sent" => "the op waited for was not sent",
+        "bind_failed" => "the answer waited for has not the value to be taken from it",
+        _ => "",
+    };
+    s.run.unsent.iter().map(|(outcome, n)| format!("{} {outcome} ({})", show_count(*n), why(outcome))).collect()
+}
+
+/// `12 state`: answers by a key that no op had.
+pub(crate) fn unexpected_words(s: &Summary) -> Vec<String> {
+    s.evidence.unexpected.iter().map(|(answer, n)| format!("{} {answer}", show_count(*n))).collect()
+}
+
 /// `12.3ms`, `> 5.00s` where it falls among missing answers, `-` without samples.
 pub(crate) fn percentile_cells(p: &Percentiles) -> [String; 5] {
     let cell = |ns: Option<i64>, over: Option<i64>| match (ns, over) {
@@ -83,9 +119,12 @@ fn counts(s: &Summary, out: &mut String) {
         let (ops, released) = (show_count(g.ops), show_count(g.released));
         line!(out, "closed loop: {ops} ops of {} waited for an answer, {released} were released; slip p50 {p50}, p99 {p99}", g.action);
     }
-    let unsent: Vec<String> = s.run.unsent.iter().map(|(why, n)| format!("{} {why}", show_count(*n))).collect();
+    let (unsent, unexpected) = (unsent_words(s), unexpected_words(s));
     if !unsent.is_empty() {
         line!(out, "not sent: {}", unsent.join(", "));
+    }
+    if !unexpected.is_empty() {
+        line!(out, "unexpected, by no op's key: {}", unexpected.join(", "));
     }
 }
 

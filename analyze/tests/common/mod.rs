@@ -23,7 +23,7 @@ pub struct Drawn {
     pub broadcasts: Vec<(u64, i64)>,
 }
 
-fn manifest() -> Manifest {
+pub fn manifest() -> Manifest {
     let meta = serde_json::json!({
         "format": {"major": 1, "minor": 0}, "tool": "t", "name": "t", "seed": 1, "workload": null, "fingerprint": "", "rows": 1, "duration_ns": 1,
         "nominal_rate_per_sec": 1.0, "peak_rate_per_sec": 1.0,
