@@ -356,6 +356,38 @@ fn what_cannot_be_a_step_is_told_before_anything_is_sent() {
 }
 
 #[test]
+fn a_schedule_that_cannot_be_sent_twice_is_enough_for_its_steps_or_refused() {
+    let world = World::new();
+    let overrides = fixtures::Overrides { rate_per_sec: Some(50.0), duration_ns: Some(4 * SEC), ..Default::default() };
+    let (_, meta) = world.compile_workload(&fixtures::preset("members-medium").unwrap().with(&overrides).unwrap());
+    let services = world.standin(&meta, Config::default());
+    let line = "ramp members-medium.parquet --warmup 0s --hold 1s --steps 40,80 -o members";
+    let (code, summary, err) = decided(&world, line, &["missing == 0"]);
+    let (refused, _, why) = ask(&world, "ramp members-medium.parquet --warmup 0s --hold 3s --steps 40,80 -o refused");
+    services.stop();
+    assert_eq!((code, summary["capacity"]["answer"].as_f64()), (0, Some(80.0)), "{err}");
+    let ops: u64 = summary["steps"].as_array().unwrap().iter().map(|s| s["mark"]["end_op"].as_u64().unwrap()).max().unwrap();
+    assert!((100..140).contains(&ops), "each step goes on where the one before ended: {ops}");
+    assert_eq!(refused, 2);
+    assert!(why.contains("these steps need 360 ops and the schedule has 200, which cannot be sent twice"), "{why}");
+}
+
+#[test]
+fn a_ramp_over_users_answers_in_users() {
+    let world = World::new();
+    let overrides = fixtures::Overrides { users: Some(60), duration_ns: Some(6 * SEC), ..Default::default() };
+    let mut daily = fixtures::preset("daily-light").unwrap().with(&overrides).unwrap();
+    daily.arrivals.compress = Some(300.0);
+    let (_, meta) = world.compile_workload(&daily.with(&Default::default()).unwrap());
+    let services = world.standin(&meta, Config::default());
+    let line = "ramp daily-light.parquet --warmup 0s --hold 2s --users-steps 20,40 -o users";
+    let (code, summary, err) = decided(&world, line, &["missing == 0"]);
+    services.stop();
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(summary["verdict"]["reasons"][0], "N = 40 users", "{}", summary["verdict"]);
+}
+
+#[test]
 fn a_ramp_of_messages_injected_behind_the_gatekeeper() {
     let world = World::new();
     let overrides = fixtures::Overrides {
