@@ -334,6 +334,14 @@ fn state_reasons(f: &Findings, evidence: &Evidence) -> Vec<String> {
         runlog::State::Interrupted => reasons.push("the run was interrupted".into()),
         runlog::State::Complete => {}
     }
+    if let Some(losses) = &f.input.manifest.schedule.losses {
+        let (dropped, gaps) = (losses["dropped"].as_u64().unwrap_or(0), losses["gaps"].as_array().map_or(0, Vec::len));
+        if dropped > 0 || gaps > 0 || losses["cut_off"] == true {
+            let dropped = show_count(dropped);
+            reasons
+                .push(format!("the capture that was replayed is not whole: {dropped} messages dropped, {gaps} times without a connection"));
+        }
+    }
     if !evidence.gaps.is_empty() {
         reasons.push(format!("connections were lost {} times", evidence.gaps.len()));
     }

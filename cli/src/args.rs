@@ -35,6 +35,8 @@ pub enum Command {
     Check(Check),
     /// Send a schedule and log everything
     Replay(Replay),
+    /// Record live traffic as a schedule
+    Capture(Capture),
     /// Walk given steps and say how much the target takes, and what breaks next
     Ramp(Ramp),
     /// Find how much the target takes, with an interval
@@ -299,6 +301,98 @@ pub struct Replay {
     pub mongo: Option<String>,
     #[command(flatten)]
     pub nats: Nats,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  retempo capture jetstream MESSAGES_site-local -o m.parquet\n  retempo capture nats 'chat.>' --duration 3s --rules medium -o c1.parquet & sleep 1; retempo replay a.parquet -q; wait"
+)]
+pub struct Capture {
+    #[command(subcommand)]
+    pub command: CaptureCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CaptureCommand {
+    /// What is published on subjects from now on, and what answers
+    #[command(
+        after_help = "Examples:\n  retempo capture nats 'chat.>' --duration 3s -o c2.parquet & sleep 1; retempo replay a.parquet -q; wait\n  \
+retempo capture nats 'chat.>' --max-messages 9 --rules medium -o c3.parquet & sleep 1; retempo replay a.parquet -q; wait"
+    )]
+    Nats(CaptureNats),
+    /// What a stream holds, with the times at which it was stored
+    #[command(after_help = "Examples:\n  retempo capture jetstream MESSAGES_site-local -o m2.parquet\n  \
+retempo capture jetstream MESSAGES_site-local --from-sequence 5 --max-messages 100 -o m3.parquet")]
+    Jetstream(CaptureJetstream),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CaptureNats {
+    /// Subjects, with wildcards
+    #[arg(required_unless_present = "finish")]
+    pub subjects: Vec<String>,
+    /// Schedule to write
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Stop after this
+    #[arg(long, value_parser = units::parse_duration_ns)]
+    pub duration: Option<i64>,
+    /// Stop after so many messages
+    #[arg(long)]
+    pub max_messages: Option<u64>,
+    /// Do not listen to reply inboxes (_INBOX.>) beside the subjects
+    #[arg(long)]
+    pub no_inboxes: bool,
+    /// Listen to nothing: make the schedule of a capture that was cut off
+    #[arg(long)]
+    pub finish: bool,
+    #[command(flatten)]
+    pub understanding: Understanding,
+    #[command(flatten)]
+    pub nats: Nats,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CaptureJetstream {
+    /// Name of the stream
+    pub stream: String,
+    /// Schedule to write
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Only these subjects of it
+    #[arg(long, value_name = "SUBJECT")]
+    pub filter: Option<String>,
+    /// From this sequence on
+    #[arg(long)]
+    pub from_sequence: Option<u64>,
+    /// What was stored in this last while only: 10m, 24h
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration_ns, conflicts_with = "from_sequence")]
+    pub last: Option<i64>,
+    /// At most so many messages
+    #[arg(long)]
+    pub max_messages: Option<u64>,
+    #[command(flatten)]
+    pub understanding: Understanding,
+    #[command(flatten)]
+    pub nats: Nats,
+}
+
+/// How captured messages are understood.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Understanding")]
+pub struct Understanding {
+    /// Take answer rules and streams from this workload file or preset
+    #[arg(long, value_name = "WORKLOAD")]
+    pub rules: Option<String>,
+    /// Name of the action of a subject, with wildcards: send='chat.user.*.room.*.*.msg.send'; may be repeated
+    #[arg(long, value_name = "NAME=SUBJECT", value_parser = key_value)]
+    pub action: Vec<(String, String)>,
+    /// Who sends: token:2, header:NAME, json:/POINTER, inbox or one
+    #[arg(long, default_value = "one", value_name = "RULE")]
+    pub session: capture::Session,
+    /// How long a replay waits for answers
+    #[arg(long, default_value = "5s", value_parser = units::parse_duration_ns)]
+    pub timeout: i64,
 }
 
 #[derive(Debug, ClapArgs)]

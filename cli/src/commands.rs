@@ -1,6 +1,7 @@
 //! One command per file.
 
 mod analyze;
+mod capture;
 mod check;
 mod compile;
 mod course;
@@ -29,6 +30,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Teardown(args) => seed::teardown(&args.fixture),
         Command::Check(args) => check::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Capture(args) => capture::run(&args),
         Command::Ramp(args) => ramp::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Analyze(args) => analyze::run(&args),

@@ -45,7 +45,7 @@ impl From<schedule::Error> for Failure {
 impl From<fixtures::Error> for Failure {
     fn from(e: fixtures::Error) -> Failure {
         match e {
-            fixtures::Error::Mongo(message) => could_not_run(message),
+            fixtures::Error::Mongo(message) | fixtures::Error::Cassandra(message) => could_not_run(message),
             other => usage(other),
         }
     }
@@ -67,6 +67,17 @@ impl From<replay::Error> for Failure {
             replay::Error::Connect(e) => e.into(),
             replay::Error::Plan(_) => usage(e),
             replay::Error::Server(_) | replay::Error::Log(_) => could_not_run(e),
+        }
+    }
+}
+
+impl From<capture::Error> for Failure {
+    fn from(e: capture::Error) -> Failure {
+        match e {
+            capture::Error::Connect(e) => e.into(),
+            capture::Error::Schedule(e) => e.into(),
+            capture::Error::Capture { .. } => usage(e),
+            capture::Error::Server(_) | capture::Error::Log(_) => could_not_run(e),
         }
     }
 }

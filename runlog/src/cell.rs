@@ -2,8 +2,9 @@
 
 use crate::expected::Expected;
 use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Float64Builder, Int32Array, Int64Array, Int64Builder, StringArray,
-    StringBuilder, UInt8Array, UInt8Builder, UInt16Array, UInt16Builder, UInt32Array, UInt32Builder, UInt64Array, UInt64Builder,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, DictionaryArray, Float64Array, Float64Builder, Int32Array, Int64Array,
+    Int64Builder, StringArray, StringBuilder, UInt8Array, UInt8Builder, UInt16Array, UInt16Builder, UInt32Array, UInt32Builder,
+    UInt64Array, UInt64Builder,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
@@ -70,6 +71,26 @@ impl Cell for Option<i64> {
     }
     fn get(array: &Int64Array, i: usize) -> Self {
         array.is_valid(i).then(|| array.value(i))
+    }
+}
+
+impl Cell for Vec<u8> {
+    type Builder = BinaryBuilder;
+    type Array = BinaryArray;
+    fn data_type() -> DataType {
+        DataType::Binary
+    }
+    fn append(self, builder: &mut BinaryBuilder) {
+        builder.append_value(self);
+    }
+    fn finish(builder: &mut BinaryBuilder) -> ArrayRef {
+        Arc::new(builder.finish())
+    }
+    fn column(array: &ArrayRef) -> Option<BinaryArray> {
+        array.as_binary_opt::<i32>().cloned()
+    }
+    fn get(array: &BinaryArray, i: usize) -> Self {
+        array.value(i).to_vec()
     }
 }
 

@@ -49,7 +49,7 @@ pub use expected::Expected;
 pub use manifest::{ConnectionInfo, Granted, HostInfo, MANIFEST, Manifest, RUN_FORMAT, Role, State};
 pub use reader::{Chunk, chunks};
 pub use step::{Axis, Course, StepMark};
-pub use table::{Broadcast, Event, EventKind, Flags, Keyed, Metric, Outcome, Reply, Sent, Status, Table};
+pub use table::{Broadcast, Captured, CapturedColumns, Event, EventKind, Flags, Keyed, Metric, Outcome, Reply, Sent, Status, Table};
 pub use table::{BroadcastColumns, EventColumns, MetricColumns, ReplyColumns, SentColumns};
 pub use table::{GatedSent, GatedSentColumns, KeySent, KeySentColumns, KeyedColumns};
 pub use table::{JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};

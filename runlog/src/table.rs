@@ -202,6 +202,22 @@ table! {
     }
 }
 
+table! {
+    /// A message that a capture heard.
+    Captured, CapturedColumns, CapturedBuilder, "captured", has_op: false {
+        /// When it was read from the socket, or stored by the server, epoch ns.
+        t_ns: i64,
+        /// Where it was published.
+        subject: Vec<u8>,
+        /// Where answers go; empty where none are wanted.
+        reply: Vec<u8>,
+        /// Its headers as they came; empty without any.
+        headers: Vec<u8>,
+        /// Its body.
+        payload: Vec<u8>,
+    }
+}
+
 // Tables of fewer columns read just those of the same log.
 
 table! {

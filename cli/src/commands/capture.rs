@@ -1,0 +1,104 @@
+use super::{compile, nats};
+use crate::args::{Capture, CaptureCommand, CaptureJetstream, CaptureNats, Understanding};
+use crate::failure::{Exit, Result, could_not_run};
+use crate::output;
+use capture::nats::Control;
+use capture::{Composed, Folder, Ledger, Rules};
+use schedule::units::{show_count, show_ns};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub fn run(args: &Capture) -> Result<Exit> {
+    match &args.command {
+        CaptureCommand::Nats(args) => live(args),
+        CaptureCommand::Jetstream(args) => stored(args),
+    }
+}
+
+fn live(args: &CaptureNats) -> Result<Exit> {
+    output::must_not_exist(&args.output, false)?;
+    let rules = rules(&args.understanding)?;
+    if args.finish {
+        let folder = Folder::open(&Folder::beside(&args.output))?;
+        return tell(&args.output, &capture::finish(&folder, &rules, &name(&args.output), &args.output)?, &folder.ledger());
+    }
+    let inboxes = (!args.no_inboxes && !args.subjects.iter().any(|s| s == ">")).then(|| "_INBOX.>".to_owned());
+    let options = capture::nats::Options {
+        nats: nats::options(&args.nats, "retempo capture")?,
+        subjects: args.subjects.iter().cloned().chain(inboxes).collect(),
+        duration: args.duration.map(|ns| Duration::from_nanos(ns as u64)),
+        max_messages: args.max_messages,
+    };
+    let control = Control::default();
+    let asked = control.clone();
+    ctrlc::set_handler(move || asked.stop()).map_err(|e| could_not_run(format!("cannot watch for signals: {e}")))?;
+    let folder = capture::nats::listen(&options, &Folder::beside(&args.output), &control)?;
+    tell(&args.output, &capture::finish(&folder, &rules, &name(&args.output), &args.output)?, &folder.ledger())
+}
+
+fn stored(args: &CaptureJetstream) -> Result<Exit> {
+    output::must_not_exist(&args.output, false)?;
+    let rules = rules(&args.understanding)?;
+    let nats = nats::options(&args.nats, "retempo capture")?;
+    // The hot path's client gives the clearer sentence when nobody is there.
+    wire::connect_any(&nats, 0)?;
+    let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64);
+    let options = capture::jetstream::Options {
+        stream: args.stream.clone(),
+        filter: args.filter.clone(),
+        from_sequence: args.from_sequence,
+        from_ns: args.last.map(|last| now_ns - last),
+        max_messages: args.max_messages,
+    };
+    let runtime = tokio::runtime::Runtime::new().map_err(could_not_run)?;
+    let folder = runtime.block_on(async {
+        let client = replay::control::connect(&nats).await.map_err(could_not_run)?;
+        Ok::<_, crate::failure::Failure>(capture::jetstream::read(&client, &options, &Folder::beside(&args.output)).await?)
+    })?;
+    tell(&args.output, &capture::finish(&folder, &rules, &name(&args.output), &args.output)?, &folder.ledger())
+}
+
+/// What was typed, and what a workload says of answers.
+fn rules(args: &Understanding) -> Result<Rules> {
+    let workload = args.rules.as_deref().map(compile::load).transpose()?.map(|(workload, _)| workload);
+    let mut rules = Rules { actions: args.action.clone(), session: args.session.clone(), timeout_ns: args.timeout, ..Rules::default() };
+    if let Some(workload) = workload {
+        rules.streams = workload.streams.iter().map(|stream| workload.expand(stream)).collect();
+        rules.answers = workload.answers.clone();
+    }
+    Ok(rules)
+}
+
+/// A schedule is named after its file.
+fn name(output: &Path) -> String {
+    output.file_stem().map_or_else(|| "capture".into(), |stem| stem.to_string_lossy().into_owned())
+}
+
+fn tell(output: &Path, composed: &Composed, ledger: &Ledger) -> Result<Exit> {
+    let Composed { meta, answers, foreign, slots, binds } = composed;
+    eprintln!(
+        "{}: {} ops over {}, {} answers; {} ids and times fresh, {} values from answers",
+        output.display(),
+        show_count(meta.rows as u64),
+        show_ns(meta.duration_ns),
+        show_count(*answers),
+        show_count(*slots),
+        show_count(*binds)
+    );
+    if *foreign > 0 {
+        eprintln!("{} answers belong to no op that was heard", show_count(*foreign));
+    }
+    if ledger.dropped > 0 {
+        eprintln!(
+            "{} messages were dropped because writing did not keep up; a verdict on a replay will say so",
+            show_count(ledger.dropped)
+        );
+    }
+    for (from_ns, to_ns) in &ledger.gaps {
+        eprintln!("nothing was heard for {}; a verdict on a replay will say so", show_ns(to_ns - from_ns));
+    }
+    if ledger.cut_off {
+        eprintln!("it was cut off: up to a second of its end is lacking");
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,178 @@
+//! Live traffic becomes a schedule that says the same again.
+
+use capture::nats::{Control, Options as Listen, capture};
+use capture::{Folder, Rules, Session};
+use fixtures::{Overrides, preset};
+use harness::{World, series};
+use schedule::{Operation, Reader};
+use standin::Config;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const SEC: i64 = 1_000_000_000;
+
+fn read(path: &Path) -> Vec<Operation> {
+    let batches = Reader::open(path).unwrap().batches().unwrap();
+    batches.flat_map(|batch| batch.unwrap().rows().map(|row| row.to_operation()).collect::<Vec<_>>()).collect()
+}
+
+fn rules() -> Rules {
+    let workload = preset("realistic").unwrap();
+    let streams = workload.streams.iter().map(|s| workload.expand(s)).collect();
+    let actions = vec![("send".to_owned(), "chat.user.*.room.*.*.msg.send".to_owned())];
+    Rules { answers: workload.answers, actions, session: Session::Token(2), streams, timeout_ns: 5 * SEC }
+}
+
+/// Replays a schedule while a capture listens; the summary of the run, and the schedule that was captured.
+fn overheard(world: &World, path: &Path, name: &str) -> (analyze::Summary, PathBuf) {
+    let output = world.path(&format!("{name}.parquet"));
+    // What clients send and get; not what services ask of each other.
+    let subjects = ["chat.user.*.room.>", "chat.user.*.response.>", "chat.user.*.event.room", "chat.room.*.event"];
+    let subjects = subjects.map(str::to_owned).to_vec();
+    let options = Listen { nats: world.nats(), subjects, duration: None, max_messages: None };
+    let control = Control::default();
+    let listening = {
+        let (control, output, options) = (control.clone(), output.clone(), options.clone());
+        std::thread::spawn(move || capture(&options, &rules(), "heard", &output, &control).unwrap())
+    };
+    while !control.is_ready() {
+        std::thread::yield_now();
+    }
+    let (_, summary) = world.run(&world.options(path, name));
+    control.stop();
+    let composed = listening.join().unwrap();
+    assert_eq!(control.heard().1, 0, "nothing is dropped");
+    assert!(!Folder::beside(&output).exists(), "only the schedule is left");
+    assert_eq!(composed.meta.losses.unwrap()["dropped"], 0);
+    (summary, output)
+}
+
+/// Payloads by session in order, with what is fresh at every replay blanked out.
+fn said(ops: &[Operation]) -> BTreeMap<String, Vec<String>> {
+    let mut by_session: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for op in ops {
+        let mut payload = op.payload.clone();
+        for slot in op.slots.iter().filter(|slot| slot.part == schedule::Part::Payload) {
+            payload[slot.offset as usize..slot.offset as usize + usize::from(slot.width)].fill(b'#');
+        }
+        let account = op.target.split('.').nth(2).unwrap().to_owned();
+        by_session.entry(account).or_default().push(format!("{} {}", op.target, String::from_utf8(payload).unwrap()));
+    }
+    by_session
+}
+
+#[test]
+fn a_capture_replayed_says_the_same_and_is_answered() {
+    let world = World::new();
+    let overrides = Overrides { rate_per_sec: Some(200.0), duration_ns: Some(4 * SEC), ..Overrides::default() };
+    let mut workload = preset("realistic").unwrap().with(&overrides).unwrap();
+    workload.actions.iter_mut().filter_map(|a| a.refer.as_mut()).for_each(|refer| refer.older_ns = SEC);
+    let (path, meta) = world.compile_workload(&workload);
+    let services = world.standin(&meta, Config::default());
+    let (first, heard) = overheard(&world, &path, "first");
+    let (second, heard_again) = overheard(&world, &heard, "second");
+    services.stop();
+    let (original, once, twice) = (read(&path), read(&heard), read(&heard_again));
+    assert_eq!((once.len(), twice.len()), (original.len(), original.len()));
+    assert_eq!(said(&once), said(&original));
+    assert_eq!(said(&twice), said(&once));
+    // Every reply to an earlier message refers to the replayed one.
+    let refers = |ops: &[Operation]| (0i64..).zip(ops).filter(|(n, op)| op.slots.iter().any(|slot| slot.op < *n)).count();
+    assert!(refers(&original) > 5 && refers(&once) == refers(&original), "{} of {}", refers(&once), refers(&original));
+    for summary in [&first, &second] {
+        let sent: u64 = summary.series.iter().filter(|s| s.name.ends_with("/reply")).map(|s| s.ok + s.late).sum();
+        assert_eq!(sent, 800, "{:?}", summary.evidence.first_errors);
+        assert!(summary.series.iter().all(|s| s.errors.is_empty() && s.duplicates == 0), "{:?}", summary.verdict);
+    }
+    // Who follows a thread by the time of a reply is the services' race; all else is fanned out again as it was.
+    let fanned = |summary: &analyze::Summary| {
+        let of =
+            |count: fn(&analyze::Series) -> u64| summary.series.iter().filter(|s| s.name.ends_with("/broadcast")).map(count).sum::<u64>();
+        (of(|s| s.count), of(|s| s.missing))
+    };
+    let ((copies, missing), (copies_again, missing_again)) = (fanned(&first), fanned(&second));
+    assert!(missing == 0 && missing_again * 50 < copies, "{missing_again} of {copies}");
+    assert!(copies_again + missing_again >= copies - copies / 50, "{copies_again} and not {copies}");
+}
+
+#[test]
+fn requests_are_paired_with_what_came_to_their_inboxes() {
+    let world = World::new();
+    let (path, _) = world.compile_workload(&harness::echo_workload(100, 2));
+    let echo = world.echo();
+    let output = world.path("asked.parquet");
+    let subjects = ["echo.>", "_INBOX.>"].map(str::to_owned).to_vec();
+    let options = Listen { nats: world.nats(), subjects, duration: None, max_messages: Some(400) };
+    let control = Control::default();
+    let listening = {
+        let (control, output) = (control.clone(), output.clone());
+        let rules = Rules { timeout_ns: SEC, ..Rules::default() };
+        std::thread::spawn(move || capture(&options, &rules, "asked", &output, &control).unwrap())
+    };
+    while !control.is_ready() {
+        std::thread::yield_now();
+    }
+    world.run(&world.options(&path, "asking"));
+    let composed = listening.join().unwrap();
+    // The probe of the connection is heard too, and is nobody's answer.
+    assert!(composed.answers >= 199 && composed.meta.rows == 200, "{composed:?}");
+    let (_, again) = world.run(&world.options(&output, "again"));
+    drop(echo);
+    assert!(series(&again, "ask/reply").ok >= 199, "{:?}", again.series);
+}
+
+#[test]
+fn a_stream_becomes_a_schedule_with_its_own_times() {
+    let world = World::new();
+    let (path, meta) = world.compile("small", 100.0, 2 * SEC);
+    let services = world.standin(&meta, Config::default());
+    world.run(&world.options(&path, "stored"));
+    let output = world.path("stream.parquet");
+    let folder = world.runtime.block_on(async {
+        let client = replay::control::connect(&world.nats()).await.unwrap();
+        let options = capture::jetstream::Options { stream: "MESSAGES_site-local".into(), from_sequence: Some(11), ..Default::default() };
+        capture::jetstream::read(&client, &options, &Folder::beside(&output)).await.unwrap()
+    });
+    let composed = capture::finish(&folder, &rules(), "stream", &output).unwrap();
+    assert_eq!(composed.meta.rows, 190);
+    let (was, is) = (read(&path), read(&output));
+    assert_eq!(said(&is), said(&was[10..]));
+    let (_, again) = world.run(&world.options(&output, "again"));
+    services.stop();
+    // It holds no answers, so none are expected; but the target took every message, which a replay with ids of before it would not.
+    assert_eq!((again.run.sent, again.evidence.foreign), (190, 0));
+}
+
+#[test]
+fn what_is_cut_off_is_finished_from_its_segments() {
+    let world = World::new();
+    let (path, meta) = world.compile("small", 200.0, 3 * SEC);
+    let services = world.standin(&meta, Config::default());
+    let output = world.path("cut.parquet");
+    let dir = Folder::beside(&output);
+    let options = Listen { nats: world.nats(), subjects: vec!["chat.user.>".into()], duration: None, max_messages: None };
+    let control = Control::default();
+    // A thread that is never joined: what it leaves is what a killed process leaves.
+    let (asked, folder) = (control.clone(), dir.clone());
+    std::thread::spawn(move || capture::nats::listen(&options, &folder, &asked));
+    while !control.is_ready() {
+        std::thread::yield_now();
+    }
+    world.run(&world.options(&path, "cut"));
+    services.stop();
+    let left = world.path("left.parquet.capture");
+    std::fs::create_dir(&left).unwrap();
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, left.join(path.file_name().unwrap())).unwrap();
+    }
+    let folder = Folder::open(&left).unwrap();
+    assert!(folder.ledger().cut_off);
+    let composed = capture::finish(&folder, &rules(), "left", &world.path("left.parquet")).unwrap();
+    // The drain of the replay took longer than a flush.
+    assert!(composed.meta.rows > 400, "{}", composed.meta.rows);
+    assert_eq!(composed.meta.losses.as_ref().unwrap()["cut_off"], true);
+    let error = Folder::create(&dir, &[], "", 0).err().unwrap().to_string();
+    assert!(error.contains("is a capture that was not finished"), "{error}");
+    control.stop();
+}
