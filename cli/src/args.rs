@@ -305,7 +305,7 @@ pub struct Replay {
 
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  retempo capture jetstream MESSAGES_site-local -o m.parquet\n  retempo capture nats 'chat.>' --duration 3s --rules medium -o c1.parquet & sleep 1; retempo replay a.parquet -q; wait"
+    after_help = "Examples:\n  retempo capture jetstream MESSAGES_site-local -o m.parquet\n  retempo replay a.parquet -q & retempo capture nats 'chat.>' --duration 2s -o c1.parquet"
 )]
 pub struct Capture {
     #[command(subcommand)]
@@ -315,10 +315,8 @@ pub struct Capture {
 #[derive(Debug, Subcommand)]
 pub enum CaptureCommand {
     /// What is published on subjects from now on, and what answers
-    #[command(
-        after_help = "Examples:\n  retempo capture nats 'chat.>' --duration 3s -o c2.parquet & sleep 1; retempo replay a.parquet -q; wait\n  \
-retempo capture nats 'chat.>' --max-messages 9 --rules medium -o c3.parquet & sleep 1; retempo replay a.parquet -q; wait"
-    )]
+    #[command(after_help = "Examples:\n  retempo replay a.parquet -q & retempo capture nats 'chat.>' --duration 2s -o c2.parquet\n  \
+retempo replay a.parquet -q & retempo capture nats 'chat.>' --max-messages 9 -o c3.parquet")]
     Nats(CaptureNats),
     /// What a stream holds, with the times at which it was stored
     #[command(after_help = "Examples:\n  retempo capture jetstream MESSAGES_site-local -o m2.parquet\n  \

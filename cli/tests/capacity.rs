@@ -360,9 +360,17 @@ fn a_schedule_that_cannot_be_sent_twice_is_enough_for_its_steps_or_refused() {
     let world = World::new();
     let overrides = fixtures::Overrides { rate_per_sec: Some(50.0), duration_ns: Some(4 * SEC), ..Default::default() };
     let (_, meta) = world.compile_workload(&fixtures::preset("members-medium").unwrap().with(&overrides).unwrap());
+    // Nobody is added twice: each attempt begins with rooms as they were.
+    let attempt = |n: u32| {
+        let services = world.standin(&meta, Config::default());
+        let line = format!("ramp members-medium.parquet --warmup 0s --hold 1s --steps 40,80 -o members-{n}");
+        let asked = ask_with(&world, &line, &["missing == 0"]);
+        services.stop();
+        asked
+    };
+    let decided = (0..5).map(attempt).find(|(_, _, err)| !err.contains("the generator was the limit"));
+    let (code, summary, err) = decided.expect("a machine that is not busy all the time");
     let services = world.standin(&meta, Config::default());
-    let line = "ramp members-medium.parquet --warmup 0s --hold 1s --steps 40,80 -o members";
-    let (code, summary, err) = decided(&world, line, &["missing == 0"]);
     let (refused, _, why) = ask(&world, "ramp members-medium.parquet --warmup 0s --hold 3s --steps 40,80 -o refused");
     services.stop();
     assert_eq!((code, summary["capacity"]["answer"].as_f64()), (0, Some(80.0)), "{err}");
