@@ -1,4 +1,4 @@
-use crate::Error;
+use crate::{Error, Redacted, Redactor};
 use runlog::{Captured, LogWriter, Sealer, chunks};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,9 @@ pub struct Ledger {
     pub dropped: u64,
     /// Times without a connection: from, to; epoch ns.
     pub gaps: Vec<(i64, i64)>,
+    /// How often what was redacted; nothing of it was ever written down.
+    #[serde(default)]
+    pub redacted: Redacted,
     /// What the server complained about: a slow consumer, say.
     pub complaints: Vec<String>,
     /// The process died while it listened; at most the last second is lacking.
@@ -133,15 +136,21 @@ impl Folder {
 pub(crate) struct Segments {
     sealer: Sealer,
     log: LogWriter<Captured>,
+    redactor: Option<Redactor>,
 }
 
 impl Segments {
-    pub fn create(dir: &Path) -> Segments {
+    /// What `redactor` takes out is never on disk.
+    pub fn create(dir: &Path, redactor: Option<Redactor>) -> Segments {
         let sealer = Sealer::start();
-        Segments { log: LogWriter::create(dir, &sealer), sealer }
+        Segments { log: LogWriter::create(dir, &sealer), sealer, redactor }
     }
 
     pub fn push(&mut self, message: Captured) -> Result<(), Error> {
+        let message = match &mut self.redactor {
+            Some(redactor) => redactor.redact(message),
+            None => message,
+        };
         Ok(self.log.push(message)?)
     }
 
@@ -149,8 +158,10 @@ impl Segments {
         Ok(self.log.flush()?)
     }
 
-    pub fn close(self) -> Result<(), Error> {
+    /// How often what was redacted.
+    pub fn close(self) -> Result<Redacted, Error> {
         self.log.close()?;
-        Ok(self.sealer.finish()?)
+        self.sealer.finish()?;
+        Ok(self.redactor.map(|redactor| redactor.redacted).unwrap_or_default())
     }
 }

@@ -1,7 +1,7 @@
 //! Reading a stream that is there already, at full speed, by an ordered consumer that disturbs nobody.
 
-use crate::Error;
 use crate::folder::{Folder, Ledger, Segments};
+use crate::{Error, Policy, Redactor};
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use futures::StreamExt;
 use runlog::Captured;
@@ -25,6 +25,8 @@ pub struct Options {
     pub from_ns: Option<i64>,
     /// At most so many messages.
     pub max_messages: Option<u64>,
+    /// What must not be recorded, beside credentials; `None` records everything.
+    pub redact: Option<Policy>,
 }
 
 /// Reads what the stream holds when it begins, and leaves a folder of segments at `dir`. Times are those at which the server stored.
@@ -46,7 +48,7 @@ pub async fn read(client: &async_nats::Client, options: &Options, dir: &Path) ->
     let consumer = stream.create_consumer(config).await.map_err(|e| failed(e.to_string()))?;
     let mut messages = consumer.messages().await.map_err(|e| failed(e.to_string()))?;
     let mut folder = Folder::create(dir, &[options.stream.clone()], &options.stream, 0)?;
-    let mut segments = Segments::create(dir);
+    let mut segments = Segments::create(dir, options.redact.clone().map(Redactor::new));
     let mut ledger = Ledger::default();
     while options.max_messages.is_none_or(|max| ledger.messages < max) {
         let Ok(Some(next)) = tokio::time::timeout(QUIET, messages.next()).await else { break };
@@ -65,7 +67,7 @@ pub async fn read(client: &async_nats::Client, options: &Options, dir: &Path) ->
             break;
         }
     }
-    segments.close()?;
+    ledger.redacted = segments.close()?;
     folder.close(ledger)?;
     Ok(folder)
 }

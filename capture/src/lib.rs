@@ -16,10 +16,12 @@ mod folder;
 pub mod ids;
 pub mod jetstream;
 pub mod nats;
+mod redact;
 mod rules;
 
 pub use compose::{Composed, compose, finish};
 pub use folder::{Folder, Ledger};
+pub use redact::{Policy, Redacted, Redactor};
 pub use rules::{Rules, Session};
 
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! Listening to live subjects: one thread reads, stamps and hands on, another writes down. Reading never waits for writing.
 
-use crate::Error;
 use crate::compose::{Composed, finish};
 use crate::folder::{Folder, Ledger, Segments};
+use crate::{Error, Policy, Redacted, Redactor};
 use runlog::Captured;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::ErrorKind;
@@ -34,6 +34,8 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Stop after so many messages.
     pub max_messages: Option<u64>,
+    /// What must not be recorded, beside credentials; `None` records everything.
+    pub redact: Option<Policy>,
 }
 
 /// What a capture is told while it goes on.
@@ -92,15 +94,15 @@ pub fn listen(options: &Options, dir: &Path, control: &Control) -> Result<Folder
     let mut folder = Folder::create(dir, &options.subjects, &connected.server.to_string(), clock.began_ns)?;
     let (batches, written) = mpsc::sync_channel::<Vec<Captured>>(READS_WAITING);
     let writer = {
-        let (dir, control) = (dir.to_owned(), control.clone());
-        std::thread::spawn(move || write(&dir, &written, &control))
+        let (dir, control, redactor) = (dir.to_owned(), control.clone(), options.redact.clone().map(Redactor::new));
+        std::thread::spawn(move || write(&dir, &written, &control, redactor))
     };
     control.ready.store(true, Relaxed);
     let mut listener = Listener { options, control, clock, batches, ledger: Ledger::default() };
     listener.run(connected);
     let Listener { mut ledger, batches, .. } = listener;
     drop(batches);
-    writer.join().expect("the writer does not panic")?;
+    ledger.redacted = writer.join().expect("the writer does not panic")?;
     (ledger.messages, ledger.dropped) = control.heard();
     ledger.messages -= ledger.dropped;
     folder.close(ledger)?;
@@ -108,8 +110,8 @@ pub fn listen(options: &Options, dir: &Path, control: &Control) -> Result<Folder
 }
 
 /// Writes down what is handed on, until nobody hands on any more.
-fn write(dir: &Path, batches: &mpsc::Receiver<Vec<Captured>>, control: &Control) -> Result<(), Error> {
-    let mut segments = Segments::create(dir);
+fn write(dir: &Path, batches: &mpsc::Receiver<Vec<Captured>>, control: &Control, redactor: Option<Redactor>) -> Result<Redacted, Error> {
+    let mut segments = Segments::create(dir, redactor);
     let mut flushed = Instant::now();
     loop {
         let batch = match batches.recv_timeout(FLUSH) {

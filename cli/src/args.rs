@@ -391,6 +391,9 @@ pub struct Understanding {
     /// How long a replay waits for answers
     #[arg(long, default_value = "5s", value_parser = units::parse_duration_ns)]
     pub timeout: i64,
+    /// What is redacted beside credentials, by this TOML file; `off` keeps even those
+    #[arg(long, value_name = "POLICY")]
+    pub redact: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,7 +1,7 @@
 //! Live traffic becomes a schedule that says the same again.
 
 use capture::nats::{Control, Options as Listen, capture};
-use capture::{Folder, Rules, Session};
+use capture::{Folder, Policy, Rules, Session};
 use fixtures::{Overrides, preset};
 use harness::{World, series};
 use schedule::{Operation, Reader};
@@ -29,7 +29,7 @@ fn overheard(world: &World, path: &Path, name: &str) -> (analyze::Summary, PathB
     // What clients send and get; not what services ask of each other.
     let subjects = ["chat.user.*.room.>", "chat.user.*.response.>", "chat.user.*.event.room", "chat.room.*.event"];
     let subjects = subjects.map(str::to_owned).to_vec();
-    let options = Listen { nats: world.nats(), subjects, duration: None, max_messages: None };
+    let options = Listen { nats: world.nats(), subjects, duration: None, max_messages: None, redact: Some(Policy::default()) };
     let control = Control::default();
     let listening = {
         let (control, output, options) = (control.clone(), output.clone(), options.clone());
@@ -102,7 +102,7 @@ fn requests_are_paired_with_what_came_to_their_inboxes() {
     let echo = world.echo();
     let output = world.path("asked.parquet");
     let subjects = ["echo.>", "_INBOX.>"].map(str::to_owned).to_vec();
-    let options = Listen { nats: world.nats(), subjects, duration: None, max_messages: Some(400) };
+    let options = Listen { nats: world.nats(), subjects, duration: None, max_messages: Some(400), redact: None };
     let control = Control::default();
     let listening = {
         let (control, output) = (control.clone(), output.clone());
@@ -119,6 +119,44 @@ fn requests_are_paired_with_what_came_to_their_inboxes() {
     let (_, again) = world.run(&world.options(&output, "again"));
     drop(echo);
     assert!(series(&again, "ask/reply").ok >= 199, "{:?}", again.series);
+}
+
+#[test]
+fn planted_secrets_are_nowhere_in_the_file() {
+    let world = World::new();
+    let output = world.path("secrets.parquet");
+    let policy = "key = \"env:K\"\ntext = [\"/content\"]\npseudonym = [\"token:1\", \"/who\"]\ndrop = [\"/extra\"]";
+    let policy = Policy::parse(policy, |_| Some("planted-key".into())).unwrap();
+    let subjects = vec!["app.>".to_owned()];
+    let options = Listen { nats: world.nats(), subjects, duration: None, max_messages: Some(3), redact: Some(policy) };
+    let control = Control::default();
+    let listening = {
+        let (control, output) = (control.clone(), output.clone());
+        let rules = Rules { timeout_ns: SEC, ..Rules::default() };
+        std::thread::spawn(move || capture(&options, &rules, "secrets", &output, &control).unwrap())
+    };
+    while !control.is_ready() {
+        std::thread::yield_now();
+    }
+    world.runtime.block_on(async {
+        let client = replay::control::connect(&world.nats()).await.unwrap();
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Authorization", "Bearer planted-bearer");
+        headers.insert("X-Session-Token", "planted-session");
+        let body = r#"{"who":"plantedname","content":"planted words","password":"planted-pass","mail":"planted@mail.org","extra":"planted-extra"}"#;
+        client.publish_with_headers("app.plantedname.send", headers, body.into()).await.unwrap();
+        client.publish("app.other.send", "no json, but planted@mail.org and Bearer planted-bearer".into()).await.unwrap();
+        client.publish("app.other.send", r#"{"list":[{"api_key":"planted-key"}]}"#.into()).await.unwrap();
+        client.flush().await.unwrap();
+    });
+    let composed = listening.join().unwrap();
+    assert_eq!(composed.meta.rows, 3);
+    let mut bytes = serde_json::to_string(Reader::open(&output).unwrap().meta()).unwrap();
+    read(&output).iter().for_each(|op| bytes += &format!("{op:?} {}", String::from_utf8_lossy(&op.payload)));
+    assert!(!bytes.contains("planted"), "{bytes}");
+    let raw = std::fs::read(&output).unwrap();
+    assert!(!raw.windows(7).any(|w| w == b"planted"));
+    assert_eq!(composed.meta.losses.unwrap()["redacted"]["emails"], 2);
 }
 
 #[test]
@@ -150,7 +188,13 @@ fn what_is_cut_off_is_finished_from_its_segments() {
     let services = world.standin(&meta, Config::default());
     let output = world.path("cut.parquet");
     let dir = Folder::beside(&output);
-    let options = Listen { nats: world.nats(), subjects: vec!["chat.user.>".into()], duration: None, max_messages: None };
+    let options = Listen {
+        nats: world.nats(),
+        subjects: vec!["chat.user.>".into()],
+        duration: None,
+        max_messages: None,
+        redact: Some(Policy::default()),
+    };
     let control = Control::default();
     // A thread that is never joined: what it leaves is what a killed process leaves.
     let (asked, folder) = (control.clone(), dir.clone());

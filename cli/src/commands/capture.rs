@@ -1,9 +1,9 @@
 use super::{compile, nats};
 use crate::args::{Capture, CaptureCommand, CaptureJetstream, CaptureNats, Understanding};
-use crate::failure::{Exit, Result, could_not_run};
+use crate::failure::{Exit, Result, could_not_run, usage};
 use crate::output;
 use capture::nats::Control;
-use capture::{Composed, Folder, Ledger, Rules};
+use capture::{Composed, Folder, Ledger, Policy, Rules};
 use schedule::units::{show_count, show_ns};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,6 +28,7 @@ fn live(args: &CaptureNats) -> Result<Exit> {
         subjects: args.subjects.iter().cloned().chain(inboxes).collect(),
         duration: args.duration.map(|ns| Duration::from_nanos(ns as u64)),
         max_messages: args.max_messages,
+        redact: policy(&args.understanding)?,
     };
     let control = Control::default();
     let asked = control.clone();
@@ -49,6 +50,7 @@ fn stored(args: &CaptureJetstream) -> Result<Exit> {
         from_sequence: args.from_sequence,
         from_ns: args.last.map(|last| now_ns - last),
         max_messages: args.max_messages,
+        redact: policy(&args.understanding)?,
     };
     let runtime = tokio::runtime::Runtime::new().map_err(could_not_run)?;
     let folder = runtime.block_on(async {
@@ -56,6 +58,17 @@ fn stored(args: &CaptureJetstream) -> Result<Exit> {
         Ok::<_, crate::failure::Failure>(capture::jetstream::read(&client, &options, &Folder::beside(&args.output)).await?)
     })?;
     tell(&args.output, &capture::finish(&folder, &rules, &name(&args.output), &args.output)?, &folder.ledger())
+}
+
+/// What must not be recorded.
+fn policy(args: &Understanding) -> Result<Option<Policy>> {
+    let Some(file) = args.redact.as_deref() else { return Ok(Some(Policy::default())) };
+    if file == "off" {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(file).map_err(|e| usage(format!("--redact: cannot read {file}: {e}")))?;
+    let policy = Policy::parse(&text, |name| std::env::var(name).ok()).map_err(|what| usage(format!("--redact: {file}: {what}")))?;
+    Ok(Some(policy))
 }
 
 /// What was typed, and what a workload says of answers.
@@ -87,6 +100,10 @@ fn tell(output: &Path, composed: &Composed, ledger: &Ledger) -> Result<Exit> {
     );
     if *foreign > 0 {
         eprintln!("{} answers belong to no op that was heard", show_count(*foreign));
+    }
+    if !ledger.redacted.0.is_empty() {
+        let redacted: Vec<String> = ledger.redacted.0.iter().map(|(what, n)| format!("{} {what}", show_count(*n))).collect();
+        eprintln!("redacted: {}", redacted.join(", "));
     }
     if ledger.dropped > 0 {
         eprintln!(
