@@ -7,9 +7,8 @@ use runlog::Captured;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::{Connected, Frame, ReadBuffer, Stream};
 
@@ -45,7 +44,7 @@ pub struct Control {
     messages: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
-    ready: Arc<AtomicBool>,
+    ready: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Control {
@@ -59,9 +58,16 @@ impl Control {
         (self.messages.load(Relaxed), self.dropped.load(Relaxed))
     }
 
-    /// Whether the server has confirmed the subscriptions.
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Relaxed)
+    /// Waits until the server has confirmed the subscriptions.
+    pub fn wait_ready(&self) {
+        let (ready, told) = &*self.ready;
+        let ready = ready.lock().expect("no panic while locked");
+        drop(told.wait_while(ready, |ready| !*ready).expect("no panic while locked"));
+    }
+
+    fn set_ready(&self) {
+        *self.ready.0.lock().expect("no panic while locked") = true;
+        self.ready.1.notify_all();
     }
 }
 
@@ -97,7 +103,7 @@ pub fn listen(options: &Options, dir: &Path, control: &Control) -> Result<Folder
         let (dir, control, redactor) = (dir.to_owned(), control.clone(), options.redact.clone().map(Redactor::new));
         std::thread::spawn(move || write(&dir, &written, &control, redactor))
     };
-    control.ready.store(true, Relaxed);
+    control.set_ready();
     let mut listener = Listener { options, control, clock, batches, ledger: Ledger::default() };
     listener.run(connected);
     let Listener { mut ledger, batches, .. } = listener;

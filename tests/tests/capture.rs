@@ -35,9 +35,7 @@ fn overheard(world: &World, path: &Path, name: &str) -> (analyze::Summary, PathB
         let (control, output, options) = (control.clone(), output.clone(), options.clone());
         std::thread::spawn(move || capture(&options, &rules(), "heard", &output, &control).unwrap())
     };
-    while !control.is_ready() {
-        std::thread::yield_now();
-    }
+    control.wait_ready();
     let (_, summary) = world.run(&world.options(path, name));
     control.stop();
     let composed = listening.join().unwrap();
@@ -109,9 +107,7 @@ fn requests_are_paired_with_what_came_to_their_inboxes() {
         let rules = Rules { timeout_ns: SEC, ..Rules::default() };
         std::thread::spawn(move || capture(&options, &rules, "asked", &output, &control).unwrap())
     };
-    while !control.is_ready() {
-        std::thread::yield_now();
-    }
+    control.wait_ready();
     world.run(&world.options(&path, "asking"));
     let composed = listening.join().unwrap();
     // The probe of the connection is heard too, and is nobody's answer.
@@ -135,9 +131,7 @@ fn planted_secrets_are_nowhere_in_the_file() {
         let rules = Rules { timeout_ns: SEC, ..Rules::default() };
         std::thread::spawn(move || capture(&options, &rules, "secrets", &output, &control).unwrap())
     };
-    while !control.is_ready() {
-        std::thread::yield_now();
-    }
+    control.wait_ready();
     world.runtime.block_on(async {
         let client = replay::control::connect(&world.nats()).await.unwrap();
         let mut headers = async_nats::HeaderMap::new();
@@ -199,9 +193,7 @@ fn what_is_cut_off_is_finished_from_its_segments() {
     // A thread that is never joined: what it leaves is what a killed process leaves.
     let (asked, folder) = (control.clone(), dir.clone());
     std::thread::spawn(move || capture::nats::listen(&options, &folder, &asked));
-    while !control.is_ready() {
-        std::thread::yield_now();
-    }
+    control.wait_ready();
     world.run(&world.options(&path, "cut"));
     services.stop();
     let left = world.path("left.parquet.capture");

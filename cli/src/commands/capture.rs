@@ -33,6 +33,12 @@ fn live(args: &CaptureNats) -> Result<Exit> {
     let control = Control::default();
     let asked = control.clone();
     ctrlc::set_handler(move || asked.stop()).map_err(|e| could_not_run(format!("cannot watch for signals: {e}")))?;
+    let told = control.clone();
+    // Ends by itself when the subscriptions are confirmed, and with the process when they never are.
+    std::thread::spawn(move || {
+        told.wait_ready();
+        eprintln!("listening; Ctrl-C ends it");
+    });
     let folder = capture::nats::listen(&options, &Folder::beside(&args.output), &control)?;
     tell(&args.output, &capture::finish(&folder, &rules, &name(&args.output), &args.output)?, &folder.ledger())
 }
