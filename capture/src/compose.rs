@@ -35,7 +35,13 @@ pub struct Composed {
 /// # Errors
 /// As [`compose`].
 pub fn finish(folder: &Folder, rules: &Rules, name: &str, output: &Path) -> Result<Composed, Error> {
-    let composed = compose(folder, rules, name, output)?;
+    let heard = folder.manifest.ledger.as_ref().is_none_or(|ledger| ledger.messages > 0);
+    let composed = compose(folder, rules, name, output);
+    if composed.is_err() && !heard {
+        // There is nothing to lose, and nothing to finish.
+        let _ = std::fs::remove_dir_all(folder.path());
+    }
+    let composed = composed?;
     let failed = |e: std::io::Error| Error::Capture { path: folder.path().to_owned(), what: format!("cannot be removed: {e}") };
     std::fs::remove_dir_all(folder.path()).map_err(failed)?;
     Ok(composed)
@@ -326,6 +332,7 @@ impl<'a> Known<'a> {
             nominal_rate_per_sec: 0.0,
             peak_rate_per_sec: 0.0,
             losses: Some(serde_json::to_value(folder.ledger()).expect("plain data")),
+            history: Vec::new(),
         }
     }
 }

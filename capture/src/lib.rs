@@ -1,4 +1,4 @@
-//! Live traffic becomes schedules.
+//! Live traffic becomes schedules, and schedules become others ([`edit`]).
 //!
 //! ```text
 //! NATS, JetStream ─ listen ─► segments (a folder beside the output) ─ compose ─► schedule
@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod compose;
+pub mod edit;
 mod folder;
 pub mod ids;
 pub mod jetstream;

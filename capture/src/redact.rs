@@ -243,7 +243,7 @@ fn fill(text: &str) -> String {
 }
 
 /// Another name of the same shape: letters for letters, digits for digits; the same for the same name and key (HMAC-SHA256 in counter mode).
-fn pseudonym(key: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn pseudonym(key: &[u8], name: &[u8]) -> Vec<u8> {
     let block = |n: u32| {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
         mac.update(name);

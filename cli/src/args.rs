@@ -37,6 +37,14 @@ pub enum Command {
     Replay(Replay),
     /// Record live traffic as a schedule
     Capture(Capture),
+    /// Keep some ops of a schedule
+    Cut(Cut),
+    /// Several schedules at once
+    Merge(Merge),
+    /// Several schedules one after the other
+    Concat(Concat),
+    /// The sessions of a schedule several times
+    Scale(Scale),
     /// Walk given steps and say how much the target takes, and what breaks next
     Ramp(Ramp),
     /// Find how much the target takes, with an interval
@@ -373,6 +381,86 @@ pub struct CaptureJetstream {
     pub understanding: Understanding,
     #[command(flatten)]
     pub nats: Nats,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  retempo cut a.parquet --from 1s --to 2s -o cut-1.parquet\n  retempo cut a.parquet --action send --sample 50% -o cut-2.parquet"
+)]
+pub struct Cut {
+    /// Schedule file
+    pub schedule: PathBuf,
+    /// Schedule to write
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Leave out what comes before
+    #[arg(long, default_value = "0s", value_parser = units::parse_duration_ns)]
+    pub from: i64,
+    /// … and what comes from here on
+    #[arg(long, value_parser = units::parse_duration_ns)]
+    pub to: Option<i64>,
+    /// Only ops of this action; may be repeated
+    #[arg(long)]
+    pub action: Vec<String>,
+    /// Only the first so many sessions
+    #[arg(long, value_parser = count_u32)]
+    pub sessions: Option<u32>,
+    /// Only this share of the sessions: 10%
+    #[arg(long, value_parser = units::parse_fraction)]
+    pub sample: Option<f64>,
+    /// Seed of the sample
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  retempo merge a.parquet small.parquet -o both.parquet\n  retempo merge a.parquet a.parquet -o twice.parquet"
+)]
+pub struct Merge {
+    /// Schedule files
+    #[arg(required = true)]
+    pub schedules: Vec<PathBuf>,
+    /// Schedule to write
+    #[arg(short, long)]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  retempo concat a.parquet small.parquet -o long.parquet\n  retempo concat a.parquet a.parquet -o again.parquet"
+)]
+pub struct Concat {
+    /// Schedule files
+    #[arg(required = true)]
+    pub schedules: Vec<PathBuf>,
+    /// Schedule to write
+    #[arg(short, long)]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  retempo scale a.parquet --copies 3 -o s3.parquet\n  retempo scale a.parquet --copies 2 --entity 2 --spread 500ms -o s2.parquet"
+)]
+pub struct Scale {
+    /// Schedule file
+    pub schedule: PathBuf,
+    /// Schedule to write
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// How often its sessions are there, the original among them
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub copies: u32,
+    /// Token of the subject, from 0, that names who acts: copies get other names of the same shape
+    #[arg(long, allow_negative_numbers = true)]
+    pub entity: Option<i32>,
+    /// Copies begin up to so much later
+    #[arg(long, default_value = "1s", value_parser = units::parse_duration_ns)]
+    pub spread: i64,
+    /// Seed of the beginnings and names
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
 }
 
 /// How captured messages are understood.

@@ -6,6 +6,7 @@ mod check;
 mod compile;
 mod course;
 mod demo;
+mod edit;
 mod inspect;
 mod nats;
 mod preset;
@@ -31,6 +32,10 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Check(args) => check::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Capture(args) => capture::run(&args),
+        Command::Cut(args) => edit::cut(&args),
+        Command::Merge(args) => edit::merge(&args),
+        Command::Concat(args) => edit::concat(&args),
+        Command::Scale(args) => edit::scale(&args),
         Command::Ramp(args) => ramp::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Analyze(args) => analyze::run(&args),

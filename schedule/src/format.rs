@@ -40,7 +40,7 @@
 //! let meta = Meta {
 //!     format: FORMAT, tool: "example".into(), name: "two".into(), seed: 7, workload: serde_json::Value::Null,
 //!     tables: Default::default(), actions: vec![action], answers: vec![], streams: vec![], stages: vec![], slo: vec![],
-//!     fingerprint: "none".into(), rows: 0, duration_ns: 0, nominal_rate_per_sec: 0.0, peak_rate_per_sec: 0.0, losses: None,
+//!     fingerprint: "none".into(), rows: 0, duration_ns: 0, nominal_rate_per_sec: 0.0, peak_rate_per_sec: 0.0, losses: None, history: vec![],
 //! };
 //! let mut writer = Writer::create(&path).unwrap();
 //! for at_ns in [0, 1_000_000] {

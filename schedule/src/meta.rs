@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Version of the schedule format that this crate writes.
 ///
-/// History: 1.0, the first; 1.1, `stages` in the metadata; 1.2, `series` in an answer rule.
+/// History: 1.0, the first; 1.1, `stages` in the metadata; 1.2, `series` in an answer rule, `history` in the metadata.
 pub const FORMAT: Format = Format { major: 1, minor: 2 };
 
 /// A format version. A reader refuses only a newer major; a newer minor adds columns or keys it may ignore.
@@ -61,6 +61,9 @@ pub struct Meta {
     pub nominal_rate_per_sec: f64,
     /// Most operations in any whole second.
     pub peak_rate_per_sec: f64,
+    /// What was done to it since: cut, merged, scaled; one entry each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<serde_json::Value>,
     /// For captures: what was lost while recording.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub losses: Option<serde_json::Value>,

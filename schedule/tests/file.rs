@@ -31,6 +31,7 @@ fn meta() -> Meta {
         nominal_rate_per_sec: 0.0,
         peak_rate_per_sec: 0.0,
         losses: None,
+        history: vec![],
     }
 }
 
