@@ -17,6 +17,7 @@ mod backlog;
 mod buckets;
 mod capacity;
 mod count;
+mod fidelity;
 mod gated;
 mod input;
 mod keyed;
@@ -31,6 +32,7 @@ pub mod wave;
 
 pub use analysis::{Question, analyze, analyze_step, analyze_with, check_lines};
 pub use capacity::{Knee, Trial, knee};
+pub use fidelity::{Fidelity, Limits, fidelity};
 pub use samples::{Percentile, Samples};
 pub use slo::{Line, LineError, SLO_PRESETS, slo_preset};
 pub use summary::*;
@@ -44,6 +46,17 @@ pub enum Error {
     /// An SLO line that is none.
     #[error(transparent)]
     Slo(#[from] LineError),
+    /// A schedule is of no use.
+    #[error(transparent)]
+    Schedule(#[from] schedule::Error),
+    /// A run and a schedule that do not belong together.
+    #[error("{} is no run of {}, which has other rows; name the schedule that was replayed", run.display(), schedule.display())]
+    NotOfIt {
+        /// The run folder.
+        run: std::path::PathBuf,
+        /// The schedule.
+        schedule: std::path::PathBuf,
+    },
     /// A chart or file cannot be made.
     #[error("{0}")]
     Render(String),

@@ -7,7 +7,7 @@ mod html;
 mod json;
 mod text;
 
-pub use charts::{Chart, charts};
+pub use charts::{Chart, charts, offsets};
 pub use csv::csv;
 pub use hgrm::hgrm;
 pub use html::html;

@@ -45,6 +45,8 @@ pub enum Command {
     Concat(Concat),
     /// The sessions of a schedule several times
     Scale(Scale),
+    /// How faithful a copy is: a schedule against another, or against a run of it
+    Fidelity(FidelityArgs),
     /// Walk given steps and say how much the target takes, and what breaks next
     Ramp(Ramp),
     /// Find how much the target takes, with an interval
@@ -381,6 +383,30 @@ pub struct CaptureJetstream {
     pub understanding: Understanding,
     #[command(flatten)]
     pub nats: Nats,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  retempo replay small.parquet -q -o sent && retempo fidelity small.parquet sent --gap 1s --drift 1s\n  \
+retempo fidelity a.parquet twice.parquet --json || test $? = 3"
+)]
+pub struct FidelityArgs {
+    /// The original, a schedule file
+    pub original: PathBuf,
+    /// The copy: a schedule file, or a run of the original
+    pub copy: PathBuf,
+    /// Largest 99th percentile of the error of gaps that is still faithful
+    #[arg(long, default_value = "1ms", value_parser = units::parse_duration_ns)]
+    pub gap: i64,
+    /// Largest drift, from the first hundredth of the ops to the last
+    #[arg(long, default_value = "1ms", value_parser = units::parse_duration_ns)]
+    pub drift: i64,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write a chart of the offset over time, SVG
+    #[arg(long, value_name = "FILE")]
+    pub chart: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -7,6 +7,7 @@ mod compile;
 mod course;
 mod demo;
 mod edit;
+mod fidelity;
 mod inspect;
 mod nats;
 mod preset;
@@ -36,6 +37,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Merge(args) => edit::merge(&args),
         Command::Concat(args) => edit::concat(&args),
         Command::Scale(args) => edit::scale(&args),
+        Command::Fidelity(args) => fidelity::run(&args),
         Command::Ramp(args) => ramp::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Analyze(args) => analyze::run(&args),

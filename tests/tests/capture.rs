@@ -74,6 +74,15 @@ fn a_capture_replayed_says_the_same_and_is_answered() {
     assert_eq!((once.len(), twice.len()), (original.len(), original.len()));
     assert_eq!(said(&once), said(&original));
     assert_eq!(said(&twice), said(&once));
+    // How exactly it was timed is the machine's business, and the bench's; what and in which order is not.
+    let limits = analyze::Limits { gap_ns: SEC, drift_ns: SEC };
+    for (original, copy) in [(&path, &heard), (&heard, &heard_again), (&path, &world.path("first"))] {
+        let found = analyze::fidelity(original, copy, limits).unwrap();
+        assert!(found.is_faithful(), "{}", found.text());
+        assert!(found.chart().svg().unwrap().contains("Offset of the copy"));
+    }
+    let error = analyze::fidelity(&path, &world.path("second"), limits).unwrap_err().to_string();
+    assert!(error.contains("is no run of"), "{error}");
     // Every reply to an earlier message refers to the replayed one.
     let refers = |ops: &[Operation]| (0i64..).zip(ops).filter(|(n, op)| op.slots.iter().any(|slot| slot.op < *n)).count();
     assert!(refers(&original) > 5 && refers(&once) == refers(&original), "{} of {}", refers(&once), refers(&original));

@@ -73,6 +73,12 @@ pub fn charts(summary: &Summary) -> Vec<Chart> {
     all
 }
 
+/// By how much a copy is ahead or behind, over time.
+pub fn offsets(points: &[(i64, i64)]) -> Chart {
+    let line = points.iter().map(|(t_ns, offset_ns)| (seconds(*t_ns), *offset_ns as f64 / 1e6)).collect();
+    chart("offset", "Offset of the copy, ms", X::Seconds, Y::Number, vec![("copy − original".to_owned(), line)])
+}
+
 fn chart(name: &str, title: &str, x: X, y: Y, lines: Vec<(String, Vec<(f64, f64)>)>) -> Chart {
     let lines = lines.into_iter().filter(|(_, points)| !points.is_empty()).collect();
     Chart { name: name.into(), title: title.into(), x, y, lines }
@@ -127,7 +133,8 @@ fn y_label(y: Y, value: f64) -> String {
     match y {
         Y::LogNanos => show_ns(10f64.powf(value).round() as i64),
         Y::Number if value.fract().abs() > 1e-9 => format!("{value:.2}"),
-        Y::Number => show_count(value.max(0.0) as u64),
+        Y::Number if value < 0.0 => format!("-{}", show_count(-value as u64)),
+        Y::Number => show_count(value as u64),
     }
 }
 
