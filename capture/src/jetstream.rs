@@ -47,7 +47,7 @@ pub async fn read(client: &async_nats::Client, options: &Options, dir: &Path) ->
     let config = pull::OrderedConfig { deliver_policy, filter_subject: options.filter.clone().unwrap_or_default(), ..Default::default() };
     let consumer = stream.create_consumer(config).await.map_err(|e| failed(e.to_string()))?;
     let mut messages = consumer.messages().await.map_err(|e| failed(e.to_string()))?;
-    let mut folder = Folder::create(dir, &[options.stream.clone()], &options.stream, 0)?;
+    let mut folder = Folder::create(dir, std::slice::from_ref(&options.stream), &options.stream, 0)?;
     let mut segments = Segments::create(dir, options.redact.clone().map(Redactor::new));
     let mut ledger = Ledger::default();
     while options.max_messages.is_none_or(|max| ledger.messages < max) {
