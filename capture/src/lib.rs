@@ -6,8 +6,8 @@
 //! ```
 //!
 //! * **Listening** ([`nats`], [`jetstream`]) stamps messages and writes them down as they come; it decides nothing. Death of the
-//!   process loses at most the last second, and [`compose`] makes a schedule of what is left.
-//! * **Composing** ([`compose`]) reads the segments twice: first it finds out which messages are operations and which are
+//!   process loses at most the last second, and [`compose()`] makes a schedule of what is left.
+//! * **Composing** ([`compose()`]) reads the segments twice: first it finds out which messages are operations and which are
 //!   answers to them, and where each id was first seen; then it writes operations, in which ids are fresh at every replay.
 #![forbid(unsafe_code)]
 
