@@ -1,8 +1,9 @@
 use crate::Error;
 use crate::folder::Folder;
 use crate::ids::{Found, find};
-use crate::rules::{Rules, Session, matches, token};
+use crate::rules::{Rules, Session};
 use runlog::Captured;
+use schedule::subject::{matches, token};
 use schedule::{Action, AnswerRule, Bind, Convert, Expect, FORMAT, Gate, Meta, Operation, Part, Slot, SlotKind, Whose, Writer};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};

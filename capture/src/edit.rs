@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::redact::pseudonym;
-use crate::rules::token;
+use schedule::subject::token;
 use schedule::{Action, AnswerRule, Bind, Expect, Gate, Meta, Operation, Reader, Slot, Whose, Writer};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};

@@ -132,6 +132,22 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// One of messages that were recorded elsewhere.
+    ///
+    /// # Errors
+    /// [`Error`]: it cannot be written.
+    pub fn of(dir: &Path, source: &str, messages: Vec<Captured>, redactor: Option<Redactor>) -> Result<Folder, Error> {
+        let mut folder = Folder::create(dir, &[], source, 0)?;
+        let mut segments = Segments::create(dir, redactor);
+        let n = messages.len() as u64;
+        messages.into_iter().try_for_each(|message| segments.push(message))?;
+        let redacted = segments.close()?;
+        folder.close(Ledger { messages: n, redacted, ..Ledger::default() })?;
+        Ok(folder)
+    }
+}
+
 /// Writes the messages of a folder down; flushed at least once a second by whoever has it.
 pub(crate) struct Segments {
     sealer: Sealer,

@@ -15,6 +15,7 @@ mod compose;
 pub mod edit;
 mod folder;
 pub mod ids;
+pub mod import;
 pub mod jetstream;
 pub mod nats;
 mod redact;

@@ -46,39 +46,12 @@ impl std::str::FromStr for Session {
     }
 }
 
-/// Whether a subject is one of those that a pattern with wildcards stands for.
-///
-/// ```text
-/// a.*.c   a.b.c     yes
-/// a.>     a.b.c     yes
-/// a.*     a.b.c     no
-/// ```
-pub(crate) fn matches(pattern: &str, subject: &str) -> bool {
-    let (mut pattern, mut tokens) = (pattern.split('.'), subject.split('.'));
-    loop {
-        match (pattern.next(), tokens.next()) {
-            (Some(">"), Some(_)) | (None, None) => return true,
-            (Some("*"), Some(_)) => {}
-            (Some(a), Some(b)) if a == b => {}
-            _ => return false,
-        }
-    }
-}
-
-/// Token `n` of a subject, from 0; negative counts from the end.
-pub(crate) fn token(subject: &str, n: i32) -> Option<&str> {
-    if n >= 0 { subject.split('.').nth(n as usize) } else { subject.rsplit('.').nth((-1 - n) as usize) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn patterns_and_tokens() {
-        assert!(matches("a.*.c", "a.b.c") && matches("a.>", "a.b.c") && matches("a.b", "a.b"));
-        assert!(!matches("a.*", "a.b.c") && !matches("a.b.c", "a.b") && !matches("a.>", "a"));
-        assert_eq!((token("a.b.c", 1), token("a.b.c", -1), token("a", 4)), (Some("b"), Some("c"), None));
+    fn sessions_are_read() {
         assert_eq!("token:-2".parse(), Ok(Session::Token(-2)));
         assert!("tok:1".parse::<Session>().unwrap_err().contains("none of token:N"));
     }

@@ -37,6 +37,8 @@ pub enum Command {
     Replay(Replay),
     /// Record live traffic as a schedule
     Capture(Capture),
+    /// Turn a recording of another tool into a schedule
+    Import(Import),
     /// Keep some ops of a schedule
     Cut(Cut),
     /// Several schedules at once
@@ -109,6 +111,43 @@ pub enum PresetCommand {
         /// Name of the preset
         name: String,
     },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ImportFormat {
+    /// A JSON object a line, with --map
+    Ndjson,
+    /// A header line, with --map
+    Csv,
+    /// GoReplay's request file
+    Gor,
+    /// HTTP archive
+    Har,
+    /// vegeta's JSON targets, with --rate
+    Vegeta,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+echo '{\"t\":1,\"s\":\"a\"}' >r; retempo import ndjson r --map time=/t,subject=/s -o i1.parquet\n  \
+echo '{\"method\":\"GET\",\"url\":\"http://h/\"}' >t; retempo import vegeta t --rate 10 -o i2.parquet")]
+pub struct Import {
+    /// What kind of recording
+    #[arg(value_enum)]
+    pub format: ImportFormat,
+    /// The recording
+    pub file: PathBuf,
+    /// Schedule to write
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Which field is what: time=/ts,subject=/subject,payload=/data,reply=/reply; or a TOML file with these and headers
+    #[arg(long, value_name = "MAPPING")]
+    pub map: Option<String>,
+    /// Requests per second, for recordings without times
+    #[arg(long, value_parser = rate_per_sec)]
+    pub rate: Option<f64>,
+    #[command(flatten)]
+    pub understanding: Understanding,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

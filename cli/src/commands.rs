@@ -8,6 +8,7 @@ mod course;
 mod demo;
 mod edit;
 mod fidelity;
+mod import;
 mod inspect;
 mod nats;
 mod preset;
@@ -33,6 +34,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Check(args) => check::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Capture(args) => capture::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Cut(args) => edit::cut(&args),
         Command::Merge(args) => edit::merge(&args),
         Command::Concat(args) => edit::concat(&args),

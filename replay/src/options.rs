@@ -193,6 +193,9 @@ impl Plan {
         if meta.rows == 0 || meta.duration_ns <= 0 {
             return Err(refuse("the schedule has no operations".into()));
         }
+        if let Some(action) = meta.actions.iter().find(|action| action.transport != "nats") {
+            return Err(refuse(format!("action `{}` goes over {}; this replay speaks NATS only", action.name, action.transport)));
+        }
         let tempo = match tempo {
             TempoChoice::Tempo(tempo) => tempo.clone(),
             TempoChoice::Rate(rate) => Tempo::for_rate(*rate, meta.rows, meta.duration_ns),

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod format;
+pub mod subject;
 pub mod units;
 
 mod contain;

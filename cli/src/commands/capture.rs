@@ -67,7 +67,7 @@ fn stored(args: &CaptureJetstream) -> Result<Exit> {
 }
 
 /// What must not be recorded.
-fn policy(args: &Understanding) -> Result<Option<Policy>> {
+pub fn policy(args: &Understanding) -> Result<Option<Policy>> {
     let Some(file) = args.redact.as_deref() else { return Ok(Some(Policy::default())) };
     if file == "off" {
         return Ok(None);
@@ -78,7 +78,7 @@ fn policy(args: &Understanding) -> Result<Option<Policy>> {
 }
 
 /// What was typed, and what a workload says of answers.
-fn rules(args: &Understanding) -> Result<Rules> {
+pub fn rules(args: &Understanding) -> Result<Rules> {
     let workload = args.rules.as_deref().map(compile::load).transpose()?.map(|(workload, _)| workload);
     let mut rules = Rules { actions: args.action.clone(), session: args.session.clone(), timeout_ns: args.timeout, ..Rules::default() };
     if let Some(workload) = workload {
@@ -89,11 +89,11 @@ fn rules(args: &Understanding) -> Result<Rules> {
 }
 
 /// A schedule is named after its file.
-fn name(output: &Path) -> String {
+pub fn name(output: &Path) -> String {
     output.file_stem().map_or_else(|| "capture".into(), |stem| stem.to_string_lossy().into_owned())
 }
 
-fn tell(output: &Path, composed: &Composed, ledger: &Ledger) -> Result<Exit> {
+pub fn tell(output: &Path, composed: &Composed, ledger: &Ledger) -> Result<Exit> {
     let Composed { meta, answers, foreign, slots, binds } = composed;
     eprintln!(
         "{}: {} ops over {}, {} answers; {} ids and times fresh, {} values from answers",
