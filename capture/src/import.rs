@@ -93,7 +93,7 @@ fn epoch_ns(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let whole: i64 = whole.parse().ok()?;
     // Seconds have 10 digits from 2001 to 2286.
-    let unit: i64 = match whole.abs() {
+    let unit: i64 = match whole.unsigned_abs() {
         0..100_000_000_000 => 1_000_000_000,
         100_000_000_000..100_000_000_000_000 => 1_000_000,
         100_000_000_000_000..100_000_000_000_000_000 => 1_000,
@@ -344,7 +344,8 @@ mod tests {
         for text in ["2026-07-01T09:00:00.123Z", "1782896400.123", "1782896400123", "1782896400123000", "1782896400123000000"] {
             assert!((epoch_ns(text).unwrap() - 1_782_896_400_123_000_000).abs() < 1_000, "{text}");
         }
-        assert_eq!((epoch_ns("yesterday"), epoch_ns("")), (None, None));
+        assert_eq!((epoch_ns("yesterday"), epoch_ns(""), epoch_ns("1.x")), (None, None, None));
+        assert_eq!(epoch_ns("-9223372036854775808"), Some(i64::MIN));
     }
 
     #[test]

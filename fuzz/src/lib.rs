@@ -19,8 +19,14 @@ use std::path::Path;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 5] =
-    [("nats", nats), ("schedule_file", schedule_file), ("run_folder", run_folder), ("workload", workload), ("slo", slo)];
+pub const TARGETS: [Target; 6] = [
+    ("nats", nats),
+    ("schedule_file", schedule_file),
+    ("run_folder", run_folder),
+    ("workload", workload),
+    ("slo", slo),
+    ("recording", recording),
+];
 
 /// What a server sends: parsed in reads of changing size, every message decoded by the rules of a chat.
 pub fn nats(bytes: &[u8]) {
@@ -102,4 +108,21 @@ pub fn slo(bytes: &[u8]) {
         let again: analyze::Line = line.to_string().parse().expect("a line reads back as it is shown");
         assert_eq!(again.to_string(), line.to_string());
     }
+}
+
+/// A recording of another tool, whichever it is of, and what is looked for in captured texts.
+pub fn recording(bytes: &[u8]) {
+    use capture::import::{Mapping, csv, gor, har, ndjson, vegeta};
+    let pointers = Mapping::parse("time = \"/ts\"\nsubject = \"/s\"\npayload = \"/d\"").expect("ours");
+    let columns = Mapping::parse("time = \"t\"\nsubject = \"s\"\npayload = \"p\"").expect("ours");
+    let _ = std::hint::black_box((capture::ids::find(bytes, 1_782_896_400_000), gor(bytes), csv(bytes, &columns)));
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = std::hint::black_box((har(text), vegeta(text, 100.0), ndjson(text, &pointers)));
+        let _ = (Mapping::parse(text), capture::Policy::parse(text, |_| None), text.parse::<capture::Session>());
+    }
+    let mut redactor = capture::Redactor::new(capture::Policy::default());
+    let message = |part: &[u8]| part.to_vec();
+    let (half, rest) = bytes.split_at(bytes.len() / 2);
+    let captured = runlog::Captured { t_ns: 0, subject: message(half), reply: Vec::new(), headers: message(rest), payload: message(bytes) };
+    std::hint::black_box(redactor.redact(captured));
 }

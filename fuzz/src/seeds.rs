@@ -15,6 +15,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "run_folder" => (0u8..).zip(run_files()).map(|(i, (_, content))| [&[i], content.as_slice()].concat()).collect(),
         "workload" => workloads(),
         "slo" => lines(),
+        "recording" => recordings(),
         other => panic!("there is no target {other}"),
     }
 }
@@ -170,4 +171,17 @@ fn lines() -> Vec<Vec<u8>> {
         "answered > 0",
     ];
     lines.map(|line| line.as_bytes().to_vec()).to_vec()
+}
+
+fn recordings() -> Vec<Vec<u8>> {
+    let all = [
+        "1 abc 1782896400000000000 0\nPOST /v1/x?a=b HTTP/1.1\r\nHost: api.local\r\nAuthorization: Bearer abcdefgh\r\n\r\nhi\n🐵🙈🙉\n2 abc 1 2\nHTTP/1.1 200 OK\r\n\r\n\n🐵🙈🙉\n",
+        r#"{"log":{"entries":[{"startedDateTime":"2026-07-01T09:00:00Z","request":{"method":"GET","url":"http://h/p","headers":[{"name":"A","value":"b"}],"postData":{"text":"x"}}}]}}"#,
+        "{\"method\":\"PUT\",\"url\":\"http://h/2\",\"body\":\"aGk=\",\"header\":{\"A\":[\"b\"]}}\n",
+        "{\"ts\":1782896401000,\"s\":\"a.b\",\"d\":{\"id\":\"018f6f0e-5b7a-7c31-9d52-0c4f1b2a9e77\",\"password\":\"x\"}}\n{\"ts\":\"2026-07-01T09:00:00Z\",\"s\":\"a\",\"d\":1}\n",
+        "t,s,p\n1782896400.5,a.b,\"Zk3Qp0aVb81LmNcT7xYu, ann@example.org\"\n",
+        "key = \"env:K\"\ntext = [\"/content\"]\npseudonym = [\"token:2\"]\n",
+        "time = \"t\"\nsubject = \"s\"\nheaders = { K = \"p\" }\n",
+    ];
+    all.map(|text| text.as_bytes().to_vec()).to_vec()
 }

@@ -43,3 +43,8 @@ fn workload() {
 fn slo() {
     feed("slo", 200_000);
 }
+
+#[test]
+fn recording() {
+    feed("recording", 20_000);
+}
