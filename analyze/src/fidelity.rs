@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::render::Chart;
 use crate::render::offsets;
-use runlog::{MANIFEST, Manifest, Outcome, chunks};
+use runlog::{EventKind, MANIFEST, Manifest, Outcome, chunks};
 use schedule::units::{show_count, show_ns};
 use schedule::{Operation, Part, Reader};
 use serde::Serialize;
@@ -154,6 +154,13 @@ fn of_run(original: &[Sight], path: &Path, run: &Path, limits: Limits) -> Result
     let same = manifest.schedule.rows == rows && manifest.schedule.duration_ns == lap_ns;
     if !same {
         return Err(Error::NotOfIt { run: run.to_owned(), schedule: path.to_owned() });
+    }
+    for chunk in chunks::<runlog::Event>(run)? {
+        for columns in chunk.read::<runlog::Event>()? {
+            if (0..columns.t_ns.len()).any(|i| &*columns.row(i).kind == EventKind::Step.name()) {
+                return Err(Error::SeveralTempos(run.to_owned()));
+            }
+        }
     }
     let mut sent: Vec<(i64, Option<i64>)> = Vec::new();
     for chunk in chunks::<runlog::Sent>(run)? {

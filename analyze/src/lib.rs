@@ -57,6 +57,9 @@ pub enum Error {
         /// The schedule.
         schedule: std::path::PathBuf,
     },
+    /// A run at several tempos, where one is needed.
+    #[error("{} is a run in steps; compare a run at one tempo", .0.display())]
+    SeveralTempos(std::path::PathBuf),
     /// A chart or file cannot be made.
     #[error("{0}")]
     Render(String),

@@ -393,6 +393,9 @@ fn a_ramp_over_users_answers_in_users() {
     services.stop();
     assert_eq!(code, 0, "{err}");
     assert_eq!(summary["verdict"]["reasons"][0], "N = 40 users", "{}", summary["verdict"]);
+    let (code, _, why) = texts_of(&world, &["fidelity", "daily-light.parquet", "users"]);
+    assert_eq!(code, 2);
+    assert!(why.contains("users is a run in steps; compare a run at one tempo"), "{why}");
 }
 
 #[test]
