@@ -32,7 +32,12 @@ pub struct Question {
     pub warmup_ns: i64,
     /// Length of the windows of charts and tables, ns; `None` is one second, or more for a long run.
     pub window_ns: Option<i64>,
+    /// A send that is later than this, by our own fault, speaks against the generator, ns; `None` is [`LATE_NS`].
+    pub late_ns: Option<i64>,
 }
+
+/// A send is late that leaves so long after its intended time, ns.
+pub const LATE_NS: i64 = 1_000_000;
 
 /// How often a run that goes on is opened anew because a file of it was renamed meanwhile.
 const REOPEN_MAX: usize = 5;
@@ -61,6 +66,8 @@ pub(crate) struct Findings {
     pub series: BTreeMap<SeriesKey, Cell>,
     pub buckets: BTreeMap<(SeriesKey, Arc<str>), Cell>,
     pub lateness: Samples,
+    /// What counts as late, ns.
+    pub late_ns: i64,
     pub windows: Vec<ClosedWindow>,
     pub names: BTreeMap<SeriesKey, String>,
     pub lines: Vec<Line>,
@@ -122,7 +129,7 @@ fn analyze_input(input: Input, question: &Question, due_ns: &Range<i64>, progres
     windows_ns.extend(lines.iter().filter_map(|l| l.every_ns));
     windows_ns[1..].sort_unstable();
     windows_ns.dedup();
-    let grid = Grid { due_ns: due_ns.clone(), windows_ns };
+    let grid = Grid { due_ns: due_ns.clone(), windows_ns, late_ns: question.late_ns.unwrap_or(LATE_NS) };
     let mut count = Count::new(&input, &grid, &lines, &names);
     count.all(progress)?;
     let Count { layout, whole, copies, buckets, lateness, counts, closed: windows, spool, unexpected, .. } = count;
@@ -140,7 +147,20 @@ fn analyze_input(input: Input, question: &Question, due_ns: &Range<i64>, progres
         }
     }
     let gated = if counts.gated > 0 { gated(&input, due_ns)? } else { BTreeMap::new() };
-    let mut findings = Findings { input, counts, unexpected, series, buckets: by_bucket, lateness, windows, names, lines, gated, spool };
+    let mut findings = Findings {
+        input,
+        counts,
+        unexpected,
+        series,
+        buckets: by_bucket,
+        lateness,
+        late_ns: grid.late_ns,
+        windows,
+        names,
+        lines,
+        gated,
+        spool,
+    };
     Ok(summarise(&mut findings, due_ns, window_ns))
 }
 
@@ -224,7 +244,7 @@ fn summarise(f: &mut Findings, due_ns: &Range<i64>, window_ns: i64) -> Summary {
     let sent_until_ns = f.counts.sent_span.map_or(0, |(_, last)| last);
     let backlog = backlog(&f.input.metrics, sent_until_ns);
     let late_by_cause = f.counts.late_by_cause.iter().map(|(cause, n)| ((*cause).to_owned(), *n)).collect();
-    let lateness = Lateness { percentiles: lateness, late_by_cause };
+    let lateness = Lateness { percentiles: lateness, late_ns: f.late_ns, late_by_cause };
     let shown = |p: Percentile| if let Percentile::Value(ns) = p { Some(ns) } else { None };
     let windows = f.windows.iter().filter(|w| w.length_ns == window_ns && w.key.2 == Copy::Each).map(|w| Window {
         start_ns: w.start_ns,

@@ -2,8 +2,8 @@
 //! first that trips.
 
 use crate::capacity::show;
-use crate::summary::{Bottleneck, Outcome, Step};
-use runlog::Course;
+use crate::summary::{Backlog, Bottleneck, Outcome, Step};
+use runlog::{Course, StepMark};
 use schedule::Stage;
 use schedule::units::{show_count, show_ns};
 
@@ -20,6 +20,9 @@ const FLAT: f64 = 0.1;
 /// A part that uses less than this of a core is not what limits.
 const BUSY_CORES: f64 = 0.5;
 
+/// A stage behind the first may be as near its limit, if it holds a message for this share of the time that the first does.
+const HOLDS: f64 = 0.5;
+
 /// How a stage stands at the edge.
 struct Departure<'a> {
     stage: &'a Stage,
@@ -30,6 +33,8 @@ struct Departure<'a> {
     /// Watched parts whose CPU rose no more.
     flat: Vec<String>,
     seen: bool,
+    /// How long it held a message before it departed, by Little's law: what waits in it over what passes. Milliseconds.
+    held_ms: f64,
 }
 
 /// Names what broke first, or says what is missing to know.
@@ -55,22 +60,30 @@ fn at(stages: &[Stage], before: Option<&Step>, trip: &Step) -> Option<Bottleneck
     if worst == 0.0 {
         return None;
     }
-    let first: Vec<&Departure<'_>> = all.iter().filter(|d| d.growth >= TOGETHER * worst).collect();
-    let names = first.iter().map(|d| d.stage.name.clone()).collect();
-    let mut evidence: Vec<String> = first
-        .iter()
-        .map(|d| {
-            format!("the backlog of {} grew by {} at {}", d.stage.name, show_count(d.growth as u64), show(trip.mark.axis, trip.mark.target))
-        })
-        .collect();
+    let (mut first, rest): (Vec<_>, Vec<_>) = all.iter().partition(|d| d.growth >= TOGETHER * worst);
+    let target = |step: &Step| show(step.mark.axis, step.mark.target);
+    let grew = |d: &&Departure<'_>| format!("the backlog of {} grew by {} at {}", d.stage.name, show_count(d.growth as u64), target(trip));
+    let mut evidence: Vec<String> = first.iter().map(grew).collect();
+    // What stands behind them was given no more than they let through: its backlog tells nothing of what it could take.
+    let (near, hidden) = behind(&first, rest);
+    if let Some(before) = before {
+        let held = |d: &&Departure<'_>| format!("{} behind it held a message for {:.0} ms at {}", d.stage.name, d.held_ms, target(before));
+        evidence.extend(near.iter().map(held));
+    }
+    first.extend(near);
     for departure in &first {
         if let Some((series, was, is)) = &departure.slower {
             let shown = |ns: &Option<i64>| ns.map_or_else(|| "beyond its timeout".into(), show_ns);
             evidence.push(format!("{series} p95 went from {} to {}", shown(was), shown(is)));
         }
-        let range = before.map_or_else(String::new, |b| format!(" from {}", show(b.mark.axis, b.mark.target)));
+        let range = before.map_or_else(String::new, |b| format!(" from {}", target(b)));
         evidence.extend(departure.flat.iter().map(|part| format!("CPU of {part} flat{range} on")));
     }
+    if !hidden.is_empty() {
+        let names: Vec<&str> = hidden.iter().map(|d| d.stage.name.as_str()).collect();
+        evidence.push(format!("{} behind it saw no more than it lets through", names.join(", ")));
+    }
+    let names = first.iter().map(|d| d.stage.name.clone()).collect();
     let agreeing = |d: &&&Departure<'_>| d.stage.series.is_empty() || d.slower.is_some();
     let confidence = match (before, first.len()) {
         (Some(_), 1) if first.iter().filter(agreeing).count() == 1 => "high",
@@ -78,6 +91,13 @@ fn at(stages: &[Stage], before: Option<&Step>, trip: &Step) -> Option<Bottleneck
         _ => "low",
     };
     Some(Bottleneck { stages: names, confidence: confidence.into(), evidence, missing: missing(&all, trip) })
+}
+
+/// Of the rest, those behind the first: which hold a message for as long, so that they may be as near their limits, and which not.
+fn behind<'d, 's>(first: &[&Departure<'s>], rest: Vec<&'d Departure<'s>>) -> (Vec<&'d Departure<'s>>, Vec<&'d Departure<'s>>) {
+    let over = |d: &Departure<'_>| first.iter().find(|f| d.stage.behind.as_ref() == Some(&f.stage.name)).map(|f| f.held_ms);
+    let hidden = rest.into_iter().filter(|d| over(d).is_some());
+    hidden.partition(|d| d.held_ms > 0.0 && over(d).is_some_and(|held_ms| d.held_ms >= HOLDS * held_ms))
 }
 
 fn departure<'a>(stage: &'a Stage, before: Option<&Step>, trip: &Step) -> Departure<'a> {
@@ -103,7 +123,15 @@ fn departure<'a>(stage: &'a Stage, before: Option<&Step>, trip: &Step) -> Depart
         let (was, is) = (before.and_then(|b| cpu(b, part)), cpu(trip, part));
         is.zip(was).is_some_and(|(is, was)| is > BUSY_CORES && rise > 1.0 + FLAT && is < was * (1.0 + FLAT))
     });
-    Departure { stage, growth, slower, flat: flat.cloned().collect(), seen: now.is_some() }
+    let held_ms = before.map_or(0.0, |b| backlog(b).map_or(0.0, |held| waiting(&held, &b.mark) / b.rate_per_sec.0.max(1.0) * 1e3));
+    Departure { stage, growth, slower, flat: flat.cloned().collect(), seen: now.is_some(), held_ms }
+}
+
+/// What waited at a time, on average over the hold of a step.
+fn waiting(backlog: &Backlog, step: &StepMark) -> f64 {
+    let hold = step.hold_from_ns..step.until_ns;
+    let (n, sum) = backlog.points.iter().filter(|(t_ns, _)| hold.contains(t_ns)).fold((0, 0), |(n, sum), (_, v)| (n + 1, sum + v));
+    sum as f64 / f64::from(n.max(1))
 }
 
 /// Which stages nothing is known of.

@@ -71,7 +71,7 @@ impl<'a> Count<'a> {
     /// Counts everything; `progress` is told how many parts of how many are done.
     pub fn all(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), Error> {
         let starts = self.starts()?;
-        let found = keyed::join(self.input)?;
+        let found = keyed::join(self.input, &self.grid.due_ns)?;
         (self.keyed, self.unexpected) = (found.parts, found.unexpected);
         let threads = rayon::current_num_threads();
         let workspaces = Mutex::new(Vec::new());

@@ -7,6 +7,7 @@ use arrow::array::Array;
 use runlog::{Chunk, JoinBroadcast, KeySent, Keyed, Table};
 use schedule::Whose;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 /// What the keyed answers of a run come to.
 #[derive(Default)]
@@ -17,11 +18,12 @@ pub(crate) struct Found {
     pub unexpected: BTreeMap<u8, u64>,
 }
 
-/// Joins the keyed log: an answer is that of the latest op with its key that was sent before it came.
+/// Joins the keyed log: an answer is that of the latest op with its key that was sent before it came. Those that belong to none
+/// count if they came within `due_ns`, as ops count that were due in it.
 ///
 /// # Errors
 /// The folder is damaged.
-pub(crate) fn join(input: &Input) -> Result<Found, Error> {
+pub(crate) fn join(input: &Input, due_ns: &Range<i64>) -> Result<Found, Error> {
     let mut found = Found::default();
     if !input.manifest.schedule.answers.iter().any(|a| matches!(a.whose, Whose::Fields(_))) {
         return Ok(found);
@@ -35,7 +37,8 @@ pub(crate) fn join(input: &Input) -> Result<Found, Error> {
                 let times = sent.get(&key).map_or(&[][..], Vec::as_slice);
                 match times[..times.partition_point(|(sent_ns, _)| *sent_ns <= received_ns)].last() {
                     Some(&(_, op)) => rows.push(JoinBroadcast { op, answer, received_ns, status, code, recipient }),
-                    None => *found.unexpected.entry(answer).or_default() += 1,
+                    None if due_ns.contains(&received_ns) => *found.unexpected.entry(answer).or_default() += 1,
+                    None => {}
                 }
             }
         }

@@ -30,7 +30,7 @@ mod tally;
 mod verdict;
 pub mod wave;
 
-pub use analysis::{Question, analyze, analyze_step, analyze_with, check_lines};
+pub use analysis::{LATE_NS, Question, analyze, analyze_step, analyze_with, check_lines};
 pub use capacity::{Knee, Trial, knee};
 pub use fidelity::{Fidelity, Limits, fidelity};
 pub use samples::{Percentile, Samples};

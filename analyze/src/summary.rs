@@ -296,7 +296,9 @@ pub struct Gates {
 pub struct Lateness {
     /// Its distribution.
     pub percentiles: Percentiles,
-    /// Sends later than a millisecond, by cause.
+    /// What counts as late, ns.
+    pub late_ns: i64,
+    /// Sends later than that, by cause.
     pub late_by_cause: BTreeMap<String, u64>,
 }
 

@@ -231,9 +231,6 @@ pub(crate) fn merge_cells(into: &mut [Cell], from: Vec<Cell>) {
     into.iter_mut().zip(from).for_each(|(mine, theirs)| mine.merge(theirs));
 }
 
-/// Sends later than this are counted by cause, ns.
-pub const LATE_NS: i64 = 1_000_000;
-
 /// Causes that are ours, not the target's.
 pub const OWN_CAUSES: [&str; 2] = ["woke_late", "loader_late"];
 

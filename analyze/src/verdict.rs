@@ -42,7 +42,7 @@ pub(crate) fn decide(f: &mut Findings, rate: &RateSummary, backlog: &[Backlog], 
         why: None,
     });
     let slos = slos.into_iter().chain(gone).collect();
-    let mut limits = generator_limits(&f.counts, rate);
+    let mut limits = generator_limits(&f.counts, f.late_ns, rate);
     limits
         .extend(f.input.spent.then(|| "the schedule, which cannot be sent twice, ended within the step; compile a longer one".to_owned()));
     verdict(slos, limits, state_reasons(f, evidence))
@@ -296,13 +296,14 @@ fn own_late(counts: &Counts) -> f64 {
 }
 
 /// Whether the generator was the limit, naming the knob.
-fn generator_limits(counts: &Counts, rate: &RateSummary) -> Vec<String> {
+fn generator_limits(counts: &Counts, late_ns: i64, rate: &RateSummary) -> Vec<String> {
     let mut limits = Vec::new();
     let own = own_late(counts);
     if own > OWN_LATE_MAX {
         limits.push(format!(
-            "the generator was the limit: {:.1}% of the sends were more than 1ms late by its own fault; {OWN_HELP}",
-            own * 100.0
+            "the generator was the limit: {:.1}% of the sends were more than {} late by its own fault; {OWN_HELP}",
+            own * 100.0,
+            show_ns(late_ns)
         ));
     }
     let blocked = ["socket_full", "disconnected"].iter().any(|cause| counts.late_by_cause.contains_key(cause)) || !counts.unsent.is_empty();
@@ -380,7 +381,7 @@ mod tests {
     fn a_generator_that_was_the_limit_is_named() {
         let rate = |achieved_per_sec| RateSummary { intended_per_sec: 1000.0, achieved_per_sec, windows: vec![] };
         let late = |cause, n| Counts { sent: 1_000, late_by_cause: [(cause, n)].into(), ..Counts::default() };
-        let limits = |counts: Counts, achieved| generator_limits(&counts, &rate(achieved)).join("; ");
+        let limits = |counts: Counts, achieved| generator_limits(&counts, 1_000_000, &rate(achieved)).join("; ");
         assert_eq!(limits(late("woke_late", 10), 1000.0), "");
         assert!(limits(late("woke_late", 11), 1000.0).contains("1.1% of the sends"));
         assert!(limits(late("loader_late", 500), 1000.0).contains("lower the rate"));

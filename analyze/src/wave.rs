@@ -1,7 +1,7 @@
 //! The join of one wave: sends of a range of ops in arrays, answers addressed into them, then retired op by op.
 
 use crate::input::Input;
-use crate::tally::{Cell, Copies, LATE_NS, Layout, OWN_CAUSES, Tally, Windows, cause, merge_window};
+use crate::tally::{Cell, Copies, Layout, OWN_CAUSES, Tally, Windows, cause, merge_window};
 use arrow::array::Array;
 use runlog::{Chunk, Error, Flags, Outcome, Status, Text};
 use runlog::{Expected, JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};
@@ -20,6 +20,8 @@ pub(crate) struct Grid {
     pub due_ns: Range<i64>,
     /// Lengths of windows, ns; the first is for display.
     pub windows_ns: Vec<i64>,
+    /// Sends later than this are counted by cause, ns.
+    pub late_ns: i64,
 }
 
 /// A decoded part of one of the logs, in batches.
@@ -404,7 +406,7 @@ impl<'a> Wave<'a> {
                 counts.sent += 1;
                 self.sent.count(sent_ns, window_ns, |window, n| counts.rates.entry(window).or_default().sent += n);
                 self.tally.lateness.add(late_ns);
-                if late_ns > LATE_NS {
+                if late_ns > self.grid.late_ns {
                     let cause = cause(slot.flags);
                     *counts.late_by_cause.entry(cause).or_default() += 1;
                     if OWN_CAUSES.contains(&cause) {

@@ -4,7 +4,7 @@ use crate::ids::{Found, find};
 use crate::rules::{Rules, Session};
 use runlog::Captured;
 use schedule::subject::{matches, token};
-use schedule::{Action, AnswerRule, Bind, Convert, Expect, FORMAT, Gate, Meta, Operation, Part, Slot, SlotKind, Whose, Writer};
+use schedule::{Action, AnswerRule, Bind, Convert, Expect, Gate, Meta, Operation, Part, Slot, SlotKind, Whose, Writer};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -316,24 +316,11 @@ impl<'a> Known<'a> {
             Action { name: name.clone(), transport: "nats".into(), answers, timeout_ns: self.rules.timeout_ns, once: false }
         };
         Meta {
-            format: FORMAT,
-            tool: concat!("retempo ", env!("CARGO_PKG_VERSION")).into(),
-            name: name.to_owned(),
-            seed: 0,
-            workload: json!({ "captured": folder.manifest }),
-            tables: BTreeMap::new(),
             actions: self.actions.iter().zip(&self.answers_of).map(action).collect(),
             answers: self.answers.clone(),
             streams: self.rules.streams.clone(),
-            stages: Vec::new(),
-            slo: Vec::new(),
-            fingerprint: String::new(),
-            rows: 0,
-            duration_ns: 0,
-            nominal_rate_per_sec: 0.0,
-            peak_rate_per_sec: 0.0,
             losses: Some(serde_json::to_value(folder.ledger()).expect("plain data")),
-            history: Vec::new(),
+            ..Meta::new(name, 0, json!({ "captured": folder.manifest }))
         }
     }
 }

@@ -311,25 +311,11 @@ pub fn write_http(requests: Vec<Request>, policy: Option<Policy>, source: &str, 
     }
     let action = |name: String| Action { name, transport: "http".into(), answers: Vec::new(), timeout_ns: 30_000_000_000, once: false };
     let redacted = redactor.map(|redactor| redactor.redacted).unwrap_or_default();
+    let name = output.file_stem().map_or_else(|| "import".into(), |stem| stem.to_string_lossy().into_owned());
     let meta = Meta {
-        format: schedule::FORMAT,
-        tool: concat!("retempo ", env!("CARGO_PKG_VERSION")).into(),
-        name: output.file_stem().map_or_else(|| "import".into(), |stem| stem.to_string_lossy().into_owned()),
-        seed: 0,
-        workload: json!({ "imported": source }),
-        tables: BTreeMap::new(),
         actions: actions.into_iter().map(action).collect(),
-        answers: Vec::new(),
-        streams: Vec::new(),
-        stages: Vec::new(),
-        slo: Vec::new(),
-        fingerprint: String::new(),
-        rows: 0,
-        duration_ns: 0,
-        nominal_rate_per_sec: 0.0,
-        peak_rate_per_sec: 0.0,
         losses: Some(json!({ "redacted": redacted })),
-        history: Vec::new(),
+        ..Meta::new(&name, 0, json!({ "imported": source }))
     };
     Ok(writer.finish(meta, last_ns + 1)?)
 }

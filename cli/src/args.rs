@@ -42,9 +42,15 @@ pub enum Command {
     /// Keep some ops of a schedule
     Cut(Cut),
     /// Several schedules at once
-    Merge(Merge),
+    #[command(
+        after_help = "Examples:\n  retempo merge a.parquet small.parquet -o both.parquet\n  retempo merge a.parquet a.parquet -o twice.parquet"
+    )]
+    Merge(Several),
     /// Several schedules one after the other
-    Concat(Concat),
+    #[command(
+        after_help = "Examples:\n  retempo concat a.parquet small.parquet -o long.parquet\n  retempo concat a.parquet a.parquet -o again.parquet"
+    )]
+    Concat(Several),
     /// The sessions of a schedule several times
     Scale(Scale),
     /// How faithful a copy is: a schedule against another, or against a run of it
@@ -478,24 +484,9 @@ pub struct Cut {
     pub seed: u64,
 }
 
+/// Schedules that become one.
 #[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Examples:\n  retempo merge a.parquet small.parquet -o both.parquet\n  retempo merge a.parquet a.parquet -o twice.parquet"
-)]
-pub struct Merge {
-    /// Schedule files
-    #[arg(required = true)]
-    pub schedules: Vec<PathBuf>,
-    /// Schedule to write
-    #[arg(short, long)]
-    pub output: PathBuf,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Examples:\n  retempo concat a.parquet small.parquet -o long.parquet\n  retempo concat a.parquet a.parquet -o again.parquet"
-)]
-pub struct Concat {
+pub struct Several {
     /// Schedule files
     #[arg(required = true)]
     pub schedules: Vec<PathBuf>,
@@ -582,7 +573,7 @@ pub struct Listening {
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "While it runs")]
 pub struct Sight {
-    /// Record the CPU of a part of the target: NAME=PID, or NAME=CGROUP; may be repeated
+    /// Record the CPU of a part of the target: NAME=PID, NAME=CGROUP or NAME=CONTAINER; may be repeated
     #[arg(long, value_name = "NAME=PID")]
     pub watch: Vec<replay::Watch>,
     /// Record the CPU of the workload's stages from this Prometheus (by cAdvisor's containers)
@@ -648,6 +639,15 @@ pub struct Judge {
     /// Conditions that the reference load generator judges by: messages, daily, history, max-room-size
     #[arg(long, value_name = "NAME")]
     pub slo_preset: Option<String>,
+    /// More than 1% of the sends later than this by retempo's own fault make a verdict INCONCLUSIVE; 1ms or more
+    #[arg(long, value_name = "DURATION", default_value = "1ms", value_parser = late_after)]
+    pub late_after: i64,
+}
+
+/// What is no later than a millisecond has no cause in the log.
+fn late_after(text: &str) -> Result<i64, String> {
+    let late_ns = units::parse_duration_ns(text).map_err(|e| e.to_string())?;
+    if late_ns < analyze::LATE_NS { Err("it is less than 1ms, and the log tells no cause for so little".into()) } else { Ok(late_ns) }
 }
 
 /// Steps of a run.
@@ -756,9 +756,9 @@ pub struct StandinArgs {
     /// What adding members takes more for each member that the room has
     #[arg(long, default_value = "0s", value_parser = units::parse_duration_ns)]
     pub per_member: i64,
-    /// A presence connection that says nothing for so long is taken for dead
-    #[arg(long, default_value = "45s", value_parser = units::parse_duration_ns)]
-    pub stale: i64,
+    /// A presence connection that says nothing for so long is taken for dead [default: the workload's [life.sweeper], or 45s]
+    #[arg(long, value_parser = units::parse_duration_ns)]
+    pub stale: Option<i64>,
     /// Seed of faults and service times
     #[arg(long, default_value_t = 42)]
     pub seed: u64,

@@ -11,6 +11,7 @@
 //! | `sends` | operation, sent or not | [`Sent`] |
 //! | `replies` | answer to the sender | [`Reply`] |
 //! | `broadcasts` | copy delivered | [`Broadcast`] |
+//! | `keyed` | answer or copy that is found by a key | [`Keyed`] |
 //! | `events` | thing that happened to the run | [`Event`] |
 //! | `metrics` | sample of a number | [`Metric`] |
 //!

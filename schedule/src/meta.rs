@@ -4,8 +4,9 @@ use std::fmt;
 
 /// Version of the schedule format that this crate writes.
 ///
-/// History: 1.0, the first; 1.1, `stages` in the metadata; 1.2, `series` in an answer rule, `history` in the metadata.
-pub const FORMAT: Format = Format { major: 1, minor: 2 };
+/// History: 1.0, the first; 1.1, `stages` in the metadata; 1.2, `series` in an answer rule, `history` in the metadata;
+/// 1.3, `behind` in a stage.
+pub const FORMAT: Format = Format { major: 1, minor: 3 };
 
 /// A format version. A reader refuses only a newer major; a newer minor adds columns or keys it may ignore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +79,9 @@ pub struct Stage {
     /// Its JetStream consumer, `STREAM/DURABLE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
+    /// The stage whose output it works on: it is given no more than that one lets through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<String>,
     /// Series, `ACTION/ANSWER`, that it answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<String>,
@@ -214,6 +218,35 @@ impl AnswerRule {
 }
 
 impl Meta {
+    /// Of a schedule made by this release: nothing is in it yet, and the writer counts what comes.
+    ///
+    /// ```
+    /// let meta = schedule::Meta::new("m", 42, serde_json::Value::Null);
+    /// assert_eq!((meta.rows, meta.format), (0, schedule::FORMAT));
+    /// ```
+    pub fn new(name: &str, seed: u64, workload: serde_json::Value) -> Meta {
+        Meta {
+            format: FORMAT,
+            tool: concat!("retempo ", env!("CARGO_PKG_VERSION")).into(),
+            name: name.to_owned(),
+            seed,
+            workload,
+            tables: BTreeMap::new(),
+            actions: Vec::new(),
+            answers: Vec::new(),
+            streams: Vec::new(),
+            stages: Vec::new(),
+            slo: Vec::new(),
+            fingerprint: String::new(),
+            rows: 0,
+            duration_ns: 0,
+            nominal_rate_per_sec: 0.0,
+            peak_rate_per_sec: 0.0,
+            history: Vec::new(),
+            losses: None,
+        }
+    }
+
     /// Whether ops of this action are published with a reply inbox.
     pub fn wants_inbox(&self, action: u16) -> bool {
         self.actions[usize::from(action)].answers.iter().any(|&a| self.answers[usize::from(a)].whose == Whose::Inbox)

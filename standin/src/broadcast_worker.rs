@@ -1,4 +1,5 @@
-use crate::config::{FaultKind, StageName};
+use crate::config::StageName;
+use crate::fault::{FaultKind, perhaps_later};
 use crate::message::{CanonicalEvent, RoomEvent, StoredMessage, mentions, now_ms, to_json};
 use crate::stage::{Delivery, Done};
 use crate::{RoomInfo, Shared};
@@ -15,26 +16,14 @@ pub(crate) async fn handle(shared: Arc<Shared>, delivery: Delivery) -> Done {
         Some(room) => copies(&shared, room, &event),
         None => return Done::Ack,
     };
-    let strikes = |kind| {
-        let fault = shared.config.strikes(kind, StageName::BroadcastWorker, delivery.sequence);
-        if fault.is_some() {
-            shared.ledger.record(kind, StageName::BroadcastWorker, delivery.sequence, &event.message.id);
-        }
-        fault
-    };
+    let strikes = |kind| shared.strikes(kind, StageName::BroadcastWorker, delivery.sequence, &event.message.id);
     if strikes(FaultKind::MissingBroadcast).is_some() {
         return Done::Ack;
     }
     let times = if strikes(FaultKind::DuplicateBroadcast).is_some() { 2 } else { 1 };
-    match strikes(FaultKind::Reorder).map(|fault| fault.delay) {
-        Some(delay) => {
-            tokio::spawn(async move {
-                tokio::time::sleep(delay).await;
-                publish(&shared, &copies, times).await;
-            });
-        }
-        None => publish(&shared, &copies, times).await,
-    }
+    let delay = strikes(FaultKind::Reorder).map(|fault| fault.delay);
+    let shared = shared.clone();
+    perhaps_later(delay, async move { publish(&shared, &copies, times).await }).await;
     Done::Ack
 }
 

@@ -1,4 +1,5 @@
-use crate::config::{FaultKind, StageName};
+use crate::config::StageName;
+use crate::fault::{FaultKind, perhaps_later};
 use crate::history::get_subject;
 use crate::message::{CanonicalEvent, ErrorReply, SendRequest, StoredMessage, now_ms, rfc3339, to_json};
 use crate::stage::{Delivery, Done};
@@ -32,14 +33,11 @@ pub(crate) async fn handle(shared: Arc<Shared>, delivery: Delivery) -> Done {
     let tokens: Vec<&str> = subject.split('.').collect();
     let account = tokens.get(2).copied().unwrap_or_default();
     let Ok(request) = serde_json::from_slice::<SendRequest>(&delivery.message.payload) else { return Done::Ack };
-    let strikes = |kind| shared.config.strikes(kind, StageName::Gatekeeper, delivery.sequence);
-    let record = |kind| shared.ledger.record(kind, StageName::Gatekeeper, delivery.sequence, &request.id);
+    let strikes = |kind| shared.strikes(kind, StageName::Gatekeeper, delivery.sequence, &request.id);
     if delivery.attempt == 1 && strikes(FaultKind::Drop).is_some() {
-        record(FaultKind::Drop);
         return Done::Ack;
     }
     let outcome = if let Some(fault) = strikes(FaultKind::ErrorReply) {
-        record(FaultKind::ErrorReply);
         Err(Refusal::Reply(ErrorReply::new(fault.code, "an injected error")))
     } else {
         accept(&shared, &tokens, &request).await
@@ -51,18 +49,9 @@ pub(crate) async fn handle(shared: Arc<Shared>, delivery: Delivery) -> Done {
         Err(Refusal::Again) => return Done::Nak,
     };
     let inbox = format!("chat.user.{account}.response.{}", request.request_id);
-    match strikes(FaultKind::LateReply) {
-        Some(fault) => {
-            record(FaultKind::LateReply);
-            let (shared, delay) = (shared.clone(), fault.delay);
-            tokio::spawn(async move {
-                tokio::time::sleep(delay).await;
-                let _ = shared.client.publish(inbox, reply.into()).await;
-            });
-        }
-        // A reply that cannot be sent is lost, as it would be there.
-        None => drop(shared.client.publish(inbox, reply.into()).await),
-    }
+    let (delay, client) = (strikes(FaultKind::LateReply).map(|fault| fault.delay), shared.client.clone());
+    // A reply that cannot be sent is lost, as it would be there.
+    perhaps_later(delay, async move { drop(client.publish(inbox, reply.into()).await) }).await;
     Done::Ack
 }
 

@@ -18,6 +18,7 @@ mod broadcast_worker;
 mod chance;
 mod config;
 mod directory;
+mod fault;
 mod gatekeeper;
 mod history;
 mod ledger;
@@ -33,13 +34,15 @@ mod stage;
 mod streams;
 mod user_service;
 
-pub use config::{Config, Fault, FaultKind, ServiceTime, StageConfig, StageName};
+pub use config::{Config, ServiceTime, StageConfig, StageName};
 pub use directory::{Directory, Member, RoomInfo};
+pub use fault::{Fault, FaultKind};
 pub use ledger::Injected;
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Why the stand-in cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +81,8 @@ pub(crate) struct Shared {
     pub presence: presence::Presence,
     /// Requests so far, by stage.
     pub requests: [AtomicU64; config::STAGES],
+    /// When a stage met its first message, by stage.
+    pub began: [OnceLock<Instant>; config::STAGES],
     /// When it began, epoch ms: what was said before, was said before that.
     pub began_ms: i64,
     pub ledger: Arc<ledger::Ledger>,
@@ -110,6 +115,7 @@ impl Standin {
             history: history::History::default(),
             presence: presence::Presence::default(),
             requests: Default::default(),
+            began: Default::default(),
             began_ms: message::now_ms(),
             ledger: ledger.clone(),
         });

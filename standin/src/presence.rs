@@ -1,4 +1,5 @@
-use crate::config::{FaultKind, StageName};
+use crate::config::StageName;
+use crate::fault::{FaultKind, perhaps_later};
 use crate::message::{now_ms, to_json};
 use crate::{Error, Shared};
 use futures::StreamExt;
@@ -103,24 +104,22 @@ pub(crate) async fn serve(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) -> Resu
             if event.conn_id.is_empty() {
                 continue;
             }
+            shared.stand_still(stage).await;
             let service = shared.config.stage(stage).service.draw(shared.config.seed, sequence, stage);
             if !service.is_zero() {
                 tokio::time::sleep(service).await;
             }
-            let strikes = |kind| {
-                let fault = shared.config.strikes(kind, stage, sequence);
-                if fault.is_some() {
-                    shared.ledger.record(kind, stage, sequence, account);
-                }
-                fault.is_some()
-            };
-            if strikes(FaultKind::Drop) {
+            let strikes = |kind| shared.strikes(kind, stage, sequence, account);
+            if strikes(FaultKind::Drop).is_some() {
                 continue;
             }
             if let Some(status) = shared.presence.event(account, verb, event)
-                && !strikes(FaultKind::MissingBroadcast)
+                && strikes(FaultKind::MissingBroadcast).is_none()
             {
-                tell(&shared, account, status, if strikes(FaultKind::DuplicateBroadcast) { 2 } else { 1 }).await;
+                let times = if strikes(FaultKind::DuplicateBroadcast).is_some() { 2 } else { 1 };
+                let delay = strikes(FaultKind::Reorder).map(|fault| fault.delay);
+                let (told, account) = (shared.clone(), (*account).to_owned());
+                perhaps_later(delay, async move { tell(&told, &account, status, times).await }).await;
             }
         }
     });

@@ -1,5 +1,6 @@
 use crate::Shared;
-use crate::config::{FaultKind, StageName};
+use crate::config::StageName;
+use crate::fault::{FaultKind, perhaps_later};
 use crate::message::{CanonicalEvent, StoredMessage, now_ms, rfc3339, to_json};
 use crate::room_service::{AddMembers, CreateRoom};
 use crate::stage::{Delivery, Done};
@@ -40,16 +41,10 @@ async fn add_members(shared: &Arc<Shared>, delivery: &Delivery, add: &AddMembers
         }
         new
     };
-    let strikes = |kind| {
-        let fault = shared.config.strikes(kind, StageName::RoomWorker, delivery.sequence);
-        if fault.is_some() {
-            shared.ledger.record(kind, StageName::RoomWorker, delivery.sequence, "");
-        }
-        fault.is_some()
-    };
+    let strikes = |kind| shared.strikes(kind, StageName::RoomWorker, delivery.sequence, "");
     if !added.is_empty() {
         announce(shared, &add.room_id, &added).await;
-        let times = match (strikes(FaultKind::MissingBroadcast), strikes(FaultKind::DuplicateBroadcast)) {
+        let times = match (strikes(FaultKind::MissingBroadcast).is_some(), strikes(FaultKind::DuplicateBroadcast).is_some()) {
             (true, _) => 0,
             (_, true) => 2,
             _ => 1,
@@ -58,9 +53,14 @@ async fn add_members(shared: &Arc<Shared>, delivery: &Delivery, add: &AddMembers
             "type": "member_added", "roomId": add.room_id, "roomName": room.name, "roomType": room.kind.name(), "accounts": added,
             "siteId": shared.config.site, "requesterAccount": add.requester_account, "joinedAt": now_ms(), "timestamp": now_ms(),
         });
-        for _ in 0..times {
-            tell(shared, format!("chat.room.{}.event.member", add.room_id), &event).await;
-        }
+        let (delay, told) = (strikes(FaultKind::Reorder).map(|fault| fault.delay), shared.clone());
+        let subject = format!("chat.room.{}.event.member", add.room_id);
+        let work = async move {
+            for _ in 0..times {
+                tell(&told, subject.clone(), &event).await;
+            }
+        };
+        perhaps_later(delay, work).await;
         let inbox =
             json!({ "type": "member_added", "siteId": shared.config.site, "destSiteId": shared.config.site, "timestamp": now_ms() });
         tell(shared, format!("chat.inbox.{}.internal.member_added", shared.config.site), &inbox).await;

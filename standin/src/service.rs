@@ -1,4 +1,5 @@
-use crate::config::{FaultKind, StageName};
+use crate::config::StageName;
+use crate::fault::{FaultKind, perhaps_later};
 use crate::message::{ErrorReply, to_json};
 use crate::{Error, Shared};
 use async_nats::Message;
@@ -85,13 +86,8 @@ async fn answer<F: Future<Output = Answer>>(
     handle: &impl Fn(Arc<Shared>, Request) -> F,
 ) {
     let (sequence, inbox) = (request.sequence, request.message.reply.clone());
-    let strikes = |kind| {
-        let fault = shared.config.strikes(kind, stage, sequence);
-        if fault.is_some() {
-            shared.ledger.record(kind, stage, sequence, "");
-        }
-        fault
-    };
+    let strikes = |kind| shared.strikes(kind, stage, sequence, "");
+    shared.stand_still(stage).await;
     let service = shared.config.stage(stage).service.draw(shared.config.seed, sequence, stage);
     if !service.is_zero() {
         tokio::time::sleep(service).await;
@@ -105,15 +101,7 @@ async fn answer<F: Future<Output = Answer>>(
     };
     let reply = answer.map_or_else(|error| to_json(&error), |value| to_json(&value));
     let Some(inbox) = inbox else { return };
-    match strikes(FaultKind::LateReply).map(|fault| fault.delay) {
-        Some(delay) => {
-            let client = shared.client.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(delay).await;
-                let _ = client.publish(inbox, reply.into()).await;
-            });
-        }
-        // A requester that is gone does not matter.
-        None => drop(shared.client.publish(inbox, reply.into()).await),
-    }
+    let (delay, client) = (strikes(FaultKind::LateReply).map(|fault| fault.delay), shared.client.clone());
+    // A requester that is gone does not matter.
+    perhaps_later(delay, async move { drop(client.publish(inbox, reply.into()).await) }).await;
 }

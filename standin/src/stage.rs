@@ -1,4 +1,4 @@
-use crate::config::{FaultKind, StageName};
+use crate::config::StageName;
 use crate::{Error, Shared};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::{AckKind, Message};
@@ -6,9 +6,7 @@ use futures::StreamExt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 /// What a handler wants done with a message.
 pub(crate) enum Done {
@@ -30,15 +28,13 @@ where
     let messages = batch.map_err(|e| Error::JetStream { what: format!("consumer {}", name.durable()), why: e.to_string() })?;
     let shared = shared.clone();
     tasks.spawn(async move {
-        let first = OnceCell::new();
         let work = messages.for_each_concurrent(concurrency, |message| {
-            let (shared, handle, first) = (shared.clone(), &handle, &first);
+            let (shared, handle) = (shared.clone(), &handle);
             async move {
                 // A failed pull is asked again by the stream itself.
                 let Ok(message) = message else { return };
                 let Some(delivery) = Delivery::new(message) else { return };
-                let started = *first.get_or_init(|| async { Instant::now() }).await;
-                stand_still(&shared, name, started).await;
+                shared.stand_still(name).await;
                 let service = shared.config.stage(name).service.draw(shared.config.seed, delivery.sequence, name);
                 // A sleep of no time still waits for the next tick of a millisecond.
                 if !service.is_zero() {
@@ -56,16 +52,6 @@ where
         work.await;
     });
     Ok(())
-}
-
-async fn stand_still(shared: &Shared, name: StageName, started: Instant) {
-    for (stage, at, length) in shared.config.faults.iter().filter_map(|f| f.stall) {
-        let (from, until) = (started + at, started + at + length);
-        if stage == name && (from..until).contains(&Instant::now()) {
-            tokio::time::sleep_until(until).await;
-            shared.ledger.record(FaultKind::Stall, name, 0, "");
-        }
-    }
 }
 
 async fn consumer(shared: &Shared, name: StageName) -> Result<PullConsumer, String> {

@@ -142,9 +142,10 @@ fn evidence(s: &Summary) -> String {
     let unsent = unsent_words(s);
     let or_none = |list: Vec<String>| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
     let gaps = e.gaps.iter().map(|(c, t, d)| format!("connection {c} at {} for {}", show_ns(*t), show_ns(*d))).collect();
+    let later = format!("Sends later than {}, by cause", show_ns(s.lateness.late_ns));
     let mut rows = vec![
         ("Lateness", format!("p50 {}, p99 {}, max {}", at(late.p50_ns), at(late.p99_ns), at(late.max_ns))),
-        ("Sends later than 1ms, by cause", or_none(causes)),
+        (later.as_str(), or_none(causes)),
         ("Not sent", or_none(unsent)),
         ("Unexpected, by no op's key", or_none(unexpected_words(s))),
         ("CPU, cores", or_none(cpu)),

@@ -143,7 +143,7 @@ fn own(s: &Summary, out: &mut String) {
     let p = &s.lateness.percentiles;
     let at = |ns: Option<i64>| ns.map_or_else(|| "-".into(), show_ns);
     let causes: Vec<String> = s.lateness.late_by_cause.iter().map(|(cause, n)| format!("{} {cause}", show_count(*n))).collect();
-    let causes = if causes.is_empty() { String::new() } else { format!("; over 1ms: {}", causes.join(", ")) };
+    let causes = if causes.is_empty() { String::new() } else { format!("; over {}: {}", show_ns(s.lateness.late_ns), causes.join(", ")) };
     line!(out, "lateness: p50 {}, p99 {}, max {}{causes}", at(p.p50_ns), at(p.p99_ns), at(p.max_ns));
     let cpu = |source: &str| s.evidence.cpu.get(source).map_or_else(|| "-".into(), |(mean, _)| format!("{mean:.2}"));
     let rss = show_bytes(s.evidence.rss_peak_bytes);

@@ -30,7 +30,12 @@ pub fn question(judge: &Judge) -> Result<Question> {
         })
     });
     let any = !typed.is_empty() || preset.is_some();
-    Ok(Question { slo: any.then_some(lines), slo_where_known: preset.transpose()?.unwrap_or_default(), ..Question::default() })
+    Ok(Question {
+        slo: any.then_some(lines),
+        slo_where_known: preset.transpose()?.unwrap_or_default(),
+        late_ns: Some(judge.late_after),
+        ..Question::default()
+    })
 }
 
 /// A TOML file with `slo = ["send/reply p95 < 100ms", …]`.

@@ -1,7 +1,7 @@
 //! Schedules made of schedules.
 
 use super::replay::command_line;
-use crate::args::{Concat, Cut, Merge, Scale};
+use crate::args::{Cut, Scale, Several};
 use crate::failure::{Exit, Result};
 use crate::output::must_not_exist;
 use capture::edit::{self, Edited};
@@ -21,12 +21,12 @@ pub fn cut(args: &Cut) -> Result<Exit> {
     tell(&args.output, &edit::cut(&args.schedule, &args.output, &asked, history())?)
 }
 
-pub fn merge(args: &Merge) -> Result<Exit> {
+pub fn merge(args: &Several) -> Result<Exit> {
     must_not_exist(&args.output, false)?;
     tell(&args.output, &edit::merge(&args.schedules, &args.output, history())?)
 }
 
-pub fn concat(args: &Concat) -> Result<Exit> {
+pub fn concat(args: &Several) -> Result<Exit> {
     must_not_exist(&args.output, false)?;
     tell(&args.output, &edit::concat(&args.schedules, &args.output, history())?)
 }

@@ -3,7 +3,7 @@ use crate::args::{Listening, OnDisconnectArg, Replay, Sight};
 use crate::failure::{Exit, Result, could_not_run, usage};
 use crate::output;
 use fixtures::{Population, Workload};
-use replay::{Conduct, Connections, Listener, OnDisconnect, Options, Plan, Progress, Receivers, Report, Stop, TempoChoice};
+use replay::{Conduct, Connections, Listener, OnDisconnect, Options, Plan, Progress, Receivers, Report, Stop, TempoChoice, Watch};
 use schedule::Tempo;
 use schedule::units::{show_bytes, show_count, show_ns, show_rate};
 use std::path::PathBuf;
@@ -99,14 +99,13 @@ fn sent(quiet: bool, run: impl FnOnce(&Stop, &mut dyn FnMut(&Progress)) -> std::
 
 /// With what is looked at while it runs. What is watched must be there; a Prometheus may come later.
 pub fn sighted(options: Options, sight: &Sight, plan: &Plan) -> Result<Options> {
-    for watch in &sight.watch {
-        watch.cpu_seconds().map_err(|e| usage(format!("--watch: {e}")))?;
-    }
+    let found = |watch: &Watch| watch.clone().found().map_err(|e| usage(format!("--watch: {e}")));
+    let watches = sight.watch.iter().map(found).collect::<Result<Vec<_>>>()?;
     let mut parts: Vec<String> = plan.meta.stages.iter().flat_map(|stage| stage.parts.clone()).collect();
     parts.retain(|part| sight.watch.iter().all(|watch| watch.name != *part));
     let promql = sight.prometheus.as_ref().map(|url| replay::Promql::new(url, &parts, &sight.prometheus_query));
     let nats_monitoring = sight.nats_monitoring.clone();
-    Ok(Options { watches: sight.watch.clone(), promql, nats_monitoring, metrics_addr: sight.metrics_addr, ..options })
+    Ok(Options { watches, promql, nats_monitoring, metrics_addr: sight.metrics_addr, ..options })
 }
 
 /// With users who receive, if they are asked for.

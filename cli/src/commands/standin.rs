@@ -2,17 +2,17 @@ use super::{nats, seed};
 use crate::args::StandinArgs;
 use crate::failure::{Exit, Result, could_not_run, usage};
 use crate::output;
-use fixtures::Overrides;
 use fixtures::mongo::Store;
+use fixtures::{Overrides, Workload};
 use standin::{Config, Directory, Standin};
 use std::time::Duration;
 
 pub fn run(args: &StandinArgs) -> Result<Exit> {
     let options = nats::options(&args.nats, "retempo standin")?;
-    let (directory, site) = directory(args)?;
-    let mut config = Config { site, seed: args.seed, faults: args.fault.clone(), ledger: args.ledger.clone(), ..Config::default() };
-    config.room_size_max = args.max_room_size;
-    (config.per_member, config.stale) = (Duration::from_nanos(args.per_member as u64), Duration::from_nanos(args.stale as u64));
+    let (directory, workload) = directory(args)?;
+    let mut config = Config { seed: args.seed, faults: args.fault.clone(), ledger: args.ledger.clone(), ..Config::of(&workload) };
+    (config.room_size_max, config.per_member) = (args.max_room_size, Duration::from_nanos(args.per_member as u64));
+    config.stale = args.stale.map_or(config.stale, |ns| Duration::from_nanos(ns as u64));
     for (stage, service) in &args.service {
         config.stages[*stage as usize].service = *service;
     }
@@ -48,23 +48,22 @@ pub fn run(args: &StandinArgs) -> Result<Exit> {
     })
 }
 
-/// Population and site: from MongoDB, the schedule, or the default preset.
-fn directory(args: &StandinArgs) -> Result<(Directory, String)> {
+/// Population, and the workload it is of: from MongoDB, the schedule, or the default preset.
+fn directory(args: &StandinArgs) -> Result<(Directory, Workload)> {
     let (population, workload) = match &args.schedule {
         Some(path) => seed::of_schedule(path)?,
         None => seed::of_workload("medium", &Overrides::default())?,
     };
-    let site = seed::site(&workload);
     if let Some(uri) = &args.mongo {
         let runtime = tokio::runtime::Runtime::new().map_err(could_not_run)?;
-        let stored = runtime.block_on(async { Store::connect(uri).await?.load(&site).await })?;
+        let stored = runtime.block_on(async { Store::connect(uri).await?.load(&seed::site(&workload)).await })?;
         let mut directory = Directory::from_store(&stored);
         // Messages are not in MongoDB; they follow from the schedule.
         if let Some(chat) = population.chat() {
             directory = directory.said_before(chat);
         }
-        return Ok((directory, site));
+        return Ok((directory, workload));
     }
     let chat = population.chat().ok_or_else(|| usage("the stand-in serves chat workloads; this one has no [population.chat]"))?;
-    Ok((Directory::from_chat(chat), site))
+    Ok((Directory::from_chat(chat), workload))
 }
