@@ -34,6 +34,8 @@ pub struct Question {
     pub window_ns: Option<i64>,
     /// A send that is later than this, by our own fault, speaks against the generator, ns; `None` is [`LATE_NS`].
     pub late_ns: Option<i64>,
+    /// Buckets are by the size of the reply, a power of two each, in place of the schedule's.
+    pub by_size: bool,
 }
 
 /// A send is late that leaves so long after its intended time, ns.
@@ -129,7 +131,7 @@ fn analyze_input(input: Input, question: &Question, due_ns: &Range<i64>, progres
     windows_ns.extend(lines.iter().filter_map(|l| l.every_ns));
     windows_ns[1..].sort_unstable();
     windows_ns.dedup();
-    let grid = Grid { due_ns: due_ns.clone(), windows_ns, late_ns: question.late_ns.unwrap_or(LATE_NS) };
+    let grid = Grid { due_ns: due_ns.clone(), windows_ns, late_ns: question.late_ns.unwrap_or(LATE_NS), by_size: question.by_size };
     let mut count = Count::new(&input, &grid, &lines, &names);
     count.all(progress)?;
     let Count { layout, whole, copies, buckets, lateness, counts, closed: windows, spool, unexpected, .. } = count;

@@ -1,7 +1,7 @@
 //! What breaks first: the parts of the target that depart from what they were, between the last step that passes and the
 //! first that trips.
 
-use crate::capacity::show;
+use crate::capacity::show_target;
 use crate::summary::{Backlog, Bottleneck, Outcome, Step};
 use runlog::{Course, StepMark};
 use schedule::Stage;
@@ -61,7 +61,7 @@ fn at(stages: &[Stage], before: Option<&Step>, trip: &Step) -> Option<Bottleneck
         return None;
     }
     let (mut first, rest): (Vec<_>, Vec<_>) = all.iter().partition(|d| d.growth >= TOGETHER * worst);
-    let target = |step: &Step| show(step.mark.axis, step.mark.target);
+    let target = |step: &Step| show_target(step.mark.axis, step.mark.target);
     let grew = |d: &&Departure<'_>| format!("the backlog of {} grew by {} at {}", d.stage.name, show_count(d.growth as u64), target(trip));
     let mut evidence: Vec<String> = first.iter().map(grew).collect();
     // What stands behind them was given no more than they let through: its backlog tells nothing of what it could take.

@@ -104,7 +104,7 @@ fn of_ramp(steps: &[Step], mut capacity: Capacity) -> Capacity {
     capacity.next_limit = first_trip.and_then(next_limit);
     for step in steps.iter().filter(|s| s.verdict.outcome == Outcome::Inconclusive) {
         let why = step.verdict.reasons.first().map_or("", String::as_str);
-        capacity.notes.push(format!("{} could not be decided: {why}", show(capacity.axis, step.mark.target)));
+        capacity.notes.push(format!("{} could not be decided: {why}", show_target(capacity.axis, step.mark.target)));
     }
     if first_trip.is_none() && capacity.answer.is_some() {
         capacity.notes.push("no step tripped; the limit lies beyond the last".into());
@@ -130,7 +130,7 @@ fn of_search(steps: &[Step], mut capacity: Capacity) -> Capacity {
         // What ended it may be the generator's limit, which says nothing of the target's.
         let gave_up = steps.last().is_some_and(|s| s.verdict.outcome == Outcome::Inconclusive);
         capacity.answer = (!gave_up).then_some(most);
-        capacity.notes.push(format!("nothing tripped up to {}; the limit lies beyond", show(capacity.axis, most)));
+        capacity.notes.push(format!("nothing tripped up to {}; the limit lies beyond", show_target(capacity.axis, most)));
     } else {
         capacity.first_trips = !trials.is_empty();
     }
@@ -143,7 +143,7 @@ fn of_search(steps: &[Step], mut capacity: Capacity) -> Capacity {
     let back = steps.iter().rfind(|s| s.mark.course == Course::Back && s.verdict.outcome != Outcome::Inconclusive);
     capacity.hysteresis = back.map(|step| tripped(&step));
     if let (Some(true), Some(at)) = (capacity.hysteresis, back.map(|step| step.mark.target)) {
-        capacity.notes.push(format!("after an overload the target trips at {}, which passed before", show(capacity.axis, at)));
+        capacity.notes.push(format!("after an overload the target trips at {}, which passed before", show_target(capacity.axis, at)));
     }
     left_over(steps, &mut capacity);
     capacity
@@ -152,7 +152,7 @@ fn of_search(steps: &[Step], mut capacity: Capacity) -> Capacity {
 /// A step that began on what the one before had left is no fair trial.
 fn left_over(steps: &[Step], capacity: &mut Capacity) {
     for step in steps.iter().filter(|s| s.mark.backlog_left > 0) {
-        let (left, at) = (show_count(step.mark.backlog_left as u64), show(capacity.axis, step.mark.target));
+        let (left, at) = (show_count(step.mark.backlog_left as u64), show_target(capacity.axis, step.mark.target));
         capacity.notes.push(format!("{left} messages were left in the target's consumers after the step at {at}"));
     }
 }
@@ -165,10 +165,12 @@ fn next_limit(step: &Step) -> Option<String> {
 }
 
 /// `2,340/s`, or `10,000 users`.
-pub(crate) fn show(axis: Axis, target: f64) -> String {
+/// A target in words: `2,340/s`, `100 users`, `size 200`.
+pub fn show_target(axis: Axis, target: f64) -> String {
     match axis {
         Axis::Rate => show_rate(round(target)),
         Axis::Users => format!("{} users", show_count(target.round() as u64)),
+        Axis::Size => format!("size {}", show_count(target.round() as u64)),
     }
 }
 
@@ -184,11 +186,15 @@ fn round(value: f64) -> f64 {
 impl Capacity {
     /// `max rate = 2,340/s, between 2,260/s and 2,410/s (90%), 5 of 6 trials`.
     pub fn answer_words(&self) -> String {
-        let what = if self.axis == Axis::Rate { "max rate" } else { "N" };
+        let what = match self.axis {
+            Axis::Rate => "max rate",
+            Axis::Users => "N",
+            Axis::Size => "largest",
+        };
         let Some(answer) = self.answer else { return "undetermined".into() };
-        let mut words = format!("{what} = {}", show(self.axis, answer));
+        let mut words = format!("{what} = {}", show_target(self.axis, answer));
         if let Some((low, high, confidence)) = self.interval {
-            words += &format!(", between {} and {} ({}%)", show(self.axis, low), show(self.axis, high), confidence * 100.0);
+            words += &format!(", between {} and {} ({}%)", show_target(self.axis, low), show_target(self.axis, high), confidence * 100.0);
         }
         if let Some((passed, of)) = self.trials {
             words += &format!(", {passed} of {of} trials");

@@ -111,8 +111,9 @@ impl<'a> Count<'a> {
     }
 
     /// By [`Log`].
-    fn chunks(&self) -> [&'a [Chunk]; 3] {
-        [&self.input.sends, &self.input.replies, &self.input.broadcasts]
+    fn chunks(&self) -> [&'a [Chunk]; 4] {
+        let sizes: &[Chunk] = if self.grid.by_size { &self.input.replies } else { &[] };
+        [&self.input.sends, &self.input.replies, &self.input.broadcasts, sizes]
     }
 
     /// Chunks of all logs with ops of a wave.
@@ -120,7 +121,7 @@ impl<'a> Count<'a> {
         let touches = move |c: &Chunk| c.min_op < start.saturating_add(WAVE_OPS) && c.max_op >= start;
         let of =
             move |(log, chunks): (Log, &'a [Chunk])| chunks.iter().enumerate().filter(move |(_, c)| touches(c)).map(move |(i, _)| (log, i));
-        [Log::Sends, Log::Replies, Log::Broadcasts].into_iter().zip(self.chunks()).flat_map(of)
+        [Log::Sends, Log::Replies, Log::Broadcasts, Log::Sizes].into_iter().zip(self.chunks()).flat_map(of)
     }
 
     /// Decodes what several waves need, once.

@@ -31,7 +31,7 @@ mod verdict;
 pub mod wave;
 
 pub use analysis::{LATE_NS, Question, analyze, analyze_step, analyze_with, check_lines};
-pub use capacity::{Knee, Trial, knee};
+pub use capacity::{Knee, Trial, knee, show_target};
 pub use fidelity::{Fidelity, Limits, fidelity};
 pub use samples::{Percentile, Samples};
 pub use slo::{Line, LineError, SLO_PRESETS, slo_preset};

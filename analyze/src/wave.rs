@@ -5,7 +5,9 @@ use crate::tally::{Cell, Copies, Layout, OWN_CAUSES, Tally, Windows, cause, merg
 use arrow::array::Array;
 use runlog::{Chunk, Error, Flags, Outcome, Status, Text};
 use runlog::{Expected, JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};
+use runlog::{SizedReply, SizedReplyColumns};
 use schedule::AnswerKind;
+use schedule::units::show_bytes;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,6 +24,8 @@ pub(crate) struct Grid {
     pub windows_ns: Vec<i64>,
     /// Sends later than this are counted by cause, ns.
     pub late_ns: i64,
+    /// Whether buckets are sizes of replies.
+    pub by_size: bool,
 }
 
 /// A decoded part of one of the logs, in batches.
@@ -29,6 +33,7 @@ pub(crate) enum Part {
     Sends(Vec<Batch<JoinSentColumns>>),
     Replies(Vec<Batch<JoinReplyColumns>>),
     Broadcasts(Vec<Batch<JoinBroadcastColumns>>),
+    Sizes(Vec<Batch<SizedReplyColumns>>),
 }
 
 /// Columns, and the range of their ops: most waves need few of the batches of a part.
@@ -48,6 +53,8 @@ pub(crate) enum Log {
     Sends,
     Replies,
     Broadcasts,
+    /// Replies once more, if sizes are asked for.
+    Sizes,
 }
 
 impl Part {
@@ -61,6 +68,7 @@ impl Part {
             Log::Sends => Part::Sends(batches(chunk.read::<JoinSent>()?, |c| c.op.values())),
             Log::Replies => Part::Replies(batches(chunk.read::<JoinReply>()?, |c| c.op.values())),
             Log::Broadcasts => Part::Broadcasts(batches(chunk.read::<JoinBroadcast>()?, |c| c.op.values())),
+            Log::Sizes => Part::Sizes(batches(chunk.read::<SizedReply>()?, |c| c.op.values())),
         })
     }
 }
@@ -142,6 +150,8 @@ pub(crate) struct Wave<'a> {
     buckets: Vec<Arc<str>>,
     bucket_of: HashMap<String, u32>,
     bucket_cells: Vec<Vec<Cell>>,
+    /// Largest reply to each op, and one more; if sizes are asked for.
+    sizes: Vec<u32>,
     open: Vec<Open>,
     intended: Meter,
     sent: Meter,
@@ -175,6 +185,7 @@ impl<'a> Wave<'a> {
             buckets: vec!["".into()],
             bucket_of: HashMap::new(),
             bucket_cells: vec![vec![]],
+            sizes: vec![0; if grid.by_size { WAVE_OPS as usize } else { 0 }],
             open: grid.windows_ns.iter().map(|&length_ns| Open { length_ns, span: 0..0, cells: layout.cells() }).collect(),
             intended: Meter::default(),
             sent: Meter::default(),
@@ -196,6 +207,14 @@ impl<'a> Wave<'a> {
             Part::Replies(batches) => batches.iter().try_for_each(|b| if self.needs(b) { self.join_replies(&b.columns) } else { Ok(()) }),
             Part::Broadcasts(batches) => {
                 batches.iter().try_for_each(|b| if self.needs(b) { self.join_broadcasts(&b.columns) } else { Ok(()) })
+            }
+            Part::Sizes(batches) => {
+                batches.iter().for_each(|b| {
+                    if self.needs(b) {
+                        self.join_sizes(&b.columns)
+                    }
+                });
+                Ok(())
             }
         }
     }
@@ -300,6 +319,26 @@ impl<'a> Wave<'a> {
         Ok(())
     }
 
+    fn join_sizes(&mut self, c: &SizedReplyColumns) {
+        for (op, bytes) in c.op.values().iter().zip(c.bytes.values()) {
+            let at = op.wrapping_sub(self.first_op);
+            if (0..WAVE_OPS).contains(&at) {
+                self.sizes[at as usize] = self.sizes[at as usize].max(bytes + 1);
+            }
+        }
+    }
+
+    /// The bucket of an op by what it was answered: that of its largest reply.
+    fn sized(&mut self, index: usize) -> u32 {
+        match std::mem::take(&mut self.sizes[index]) {
+            0 => 0,
+            bytes => {
+                let least = 1u64 << (bytes - 1).max(1).ilog2();
+                self.bucket(&format!("{} to {}", show_bytes(least), show_bytes(2 * least)))
+            }
+        }
+    }
+
     fn known_answers(&self, answers: &[u8]) -> Result<(), String> {
         match answers.iter().find(|&&answer| usize::from(answer) >= self.layout.answers) {
             Some(answer) => Err(format!("has answer {answer}, which the manifest does not have")),
@@ -345,7 +384,10 @@ impl<'a> Wave<'a> {
         let mut copies = Vec::new();
         for index in 0..self.slots.len() {
             let to = from + deliveries[from..].iter().take_while(|d| d.slot as usize == index).count();
-            let slot = std::mem::replace(&mut self.slots[index], VACANT);
+            let mut slot = std::mem::replace(&mut self.slots[index], VACANT);
+            if self.grid.by_size {
+                slot.bucket = self.sized(index);
+            }
             if to > from {
                 copies.extend_from_slice(&deliveries[from..to]);
                 self.distinct(&mut copies);

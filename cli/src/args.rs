@@ -553,6 +553,9 @@ pub struct Analyze {
     /// Length of the windows of charts and tables
     #[arg(long, value_parser = units::parse_duration_ns)]
     pub window: Option<i64>,
+    /// Buckets by the size of the reply, in place of the schedule's
+    #[arg(long)]
+    pub by_size: bool,
     #[command(flatten)]
     pub outputs: Outputs,
 }
@@ -696,6 +699,12 @@ pub struct Ramp {
     /// Users, ascending: the first so many sessions, each keeping its own rhythm
     #[arg(long, value_name = "LIST")]
     pub users_steps: Option<String>,
+    /// Sizes, ascending: 50,100,200; of each, the ops of the bucket that begins with it
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["steps", "users_steps"])]
+    pub size_steps: Option<String>,
+    /// With --size-steps, operations per second of every size [default: the schedule's]
+    #[arg(long, value_parser = rate_per_sec, requires = "size_steps")]
+    pub rate: Option<f64>,
     /// End with the first step that trips
     #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     pub stop_on_trip: bool,

@@ -221,7 +221,7 @@ fn replies_lost_at_the_end_of_a_hold_are_missing() {
             axis: runlog::Axis::Rate,
             target: 100.0,
             tempo: schedule::Tempo::default(),
-            sessions: u32::MAX,
+            only: replay::Only::All,
             warmup_ns: 0,
             hold_ns: 3 * SEC,
             cooldown_ns: 0,
@@ -342,7 +342,7 @@ fn what_cannot_be_a_step_is_told_before_anything_is_sent() {
         ("ramp small.parquet --steps 0,100", "--steps: step `0`"),
         ("ramp small.parquet --steps 100,-5", "--steps: step `-5`"),
         ("ramp small.parquet --steps 100,2kk", "--steps: step `2kk`"),
-        ("ramp small.parquet", "ramp needs --steps 500,1k,2k, or --users-steps 100,200,500"),
+        ("ramp small.parquet", "ramp needs --steps 500,1k,2k, or --users-steps 100,200,500, or --size-steps 50,100,200"),
         ("ramp small.parquet --users-steps 5,50000", "the schedule has 10 sessions, and step 50000 is beyond"),
         ("ramp small.parquet --steps 100 --slo-preset mesages", "there is no SLO preset `mesages`; there are messages, history"),
         ("ramp small.parquet --steps 100 --slo-file nowhere.toml", "nowhere.toml: "),
@@ -402,6 +402,29 @@ fn a_ramp_over_users_answers_in_users() {
     let (code, _, why) = texts_of(&world, &["fidelity", "daily-light.parquet", "users"]);
     assert_eq!(code, 2);
     assert!(why.contains("users is a run in steps; compare a run at one tempo"), "{why}");
+}
+
+#[test]
+fn a_ramp_over_sizes_sends_to_rooms_of_one_size_at_a_time() {
+    let world = World::new();
+    let overrides = fixtures::Overrides { rate_per_sec: Some(60.0), duration_ns: Some(4 * SEC), ..Default::default() };
+    let (_, meta) = world.compile_workload(&fixtures::preset("botroom-small").unwrap().with(&overrides).unwrap());
+    let services = world.standin(&meta, Config::default());
+    let line = "ramp botroom-small.parquet --size-steps 50,100 --rate 80 --warmup 0s --hold 2s -o sizes";
+    let (code, summary, err) = decided(&world, line, &["missing == 0"]);
+    let (refused, _, why) = ask(&world, "ramp botroom-small.parquet --size-steps 50,70 -o refused");
+    services.stop();
+    assert_eq!((code, summary["capacity"]["answer"].as_f64()), (0, Some(100.0)), "{err}");
+    assert_eq!(summary["verdict"]["reasons"][0], "largest = size 100", "{}", summary["verdict"]);
+    let buckets: Vec<&str> = summary["buckets"].as_array().unwrap().iter().map(|b| b["bucket"].as_str().unwrap()).collect();
+    assert!(buckets.contains(&"50 members") && buckets.contains(&"100 members") && !buckets.contains(&"200 members"), "{buckets:?}");
+    let rate = summary["steps"][1]["rate_per_sec"][0].as_f64().unwrap();
+    assert!((60.0..100.0).contains(&rate), "{rate}");
+    assert_eq!(refused, 2);
+    assert!(
+        why.contains("--size-steps: no bucket of the schedule begins with 70; there are 50 members, 100 members, 200 members"),
+        "{why}"
+    );
 }
 
 #[test]

@@ -50,5 +50,5 @@ pub use options::{Connections, Error, OnDisconnect, Options, Plan, TempoChoice};
 pub use promql::Promql;
 pub use receivers::{Listener, Receivers};
 pub use shared::{Progress, Stop};
-pub use steps::{Conduct, Step};
+pub use steps::{Conduct, Only, Step};
 pub use watch::Watch;

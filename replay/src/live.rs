@@ -1,6 +1,8 @@
 //! What a run looks like from outside while it goes on: counters and histograms that only grow, read by whoever asks.
 //! Nothing here decides anything; the log does.
 
+use crate::decode::Whose;
+use crate::shared::UNKEYED;
 use runlog::{Outcome, Status};
 use schedule::Meta;
 use std::collections::BTreeMap;
@@ -44,6 +46,12 @@ struct Remembered {
     action: AtomicU64,
 }
 
+/// The latest op with a key, until another key takes its place.
+struct Latest {
+    key: AtomicI64,
+    op: AtomicI64,
+}
+
 /// One series.
 #[derive(Default)]
 pub(crate) struct Series {
@@ -65,6 +73,7 @@ pub(crate) struct Consumer {
 /// All of it.
 pub(crate) struct Live {
     ring: Vec<Remembered>,
+    keys: Vec<Latest>,
     answers: usize,
     pub lateness: Histogram,
     /// By action × answer.
@@ -79,9 +88,11 @@ pub(crate) struct Live {
 impl Live {
     pub fn new(meta: &Meta) -> Live {
         let vacant = || Remembered { op: AtomicI64::new(-1), intended_ns: AtomicI64::new(0), action: AtomicU64::new(0) };
+        let keyed = meta.answers.iter().any(|answer| matches!(answer.whose, schedule::Whose::Fields(_)));
         let pairs = meta.actions.len() * meta.answers.len();
         Live {
             ring: (0..RING_OPS).map(|_| vacant()).collect(),
+            keys: (0..if keyed { RING_OPS } else { 0 }).map(|_| Latest { key: AtomicI64::new(UNKEYED), op: AtomicI64::new(-1) }).collect(),
             answers: meta.answers.len(),
             lateness: Histogram::default(),
             series: (0..pairs).map(|_| Series::default()).collect(),
@@ -95,13 +106,22 @@ impl Live {
         &self.ring[op as usize % RING_OPS]
     }
 
-    /// An op is sent.
-    pub fn sent(&self, op: i64, action: u16, intended_ns: i64, sent_ns: i64) {
+    /// Where the op of a key is remembered: keys are hashes.
+    fn keyed(&self, key: i64) -> Option<&Latest> {
+        self.keys.get(key as u64 as usize % RING_OPS)
+    }
+
+    /// An op is sent, with its key.
+    pub fn sent(&self, (op, key): (i64, i64), action: u16, intended_ns: i64, sent_ns: i64) {
         self.lateness.add(sent_ns - intended_ns);
         let slot = self.slot(op);
         slot.intended_ns.store(intended_ns, Relaxed);
         slot.action.store(action.into(), Relaxed);
         slot.op.store(op, Relaxed);
+        if let Some(keyed) = self.keyed(key).filter(|_| key != UNKEYED) {
+            keyed.op.store(op, Relaxed);
+            keyed.key.store(key, Relaxed);
+        }
     }
 
     /// An op is not sent.
@@ -112,7 +132,14 @@ impl Live {
     }
 
     /// An answer came. Its action is that of its op, if that is still remembered.
-    pub fn answered(&self, op: i64, answer: u8, status: Status, code: Option<&str>, received_ns: i64) {
+    pub fn answered(&self, whose: Whose, answer: u8, status: Status, code: Option<&str>, received_ns: i64) {
+        let op = match whose {
+            Whose::Op(op) => op,
+            Whose::Key(key) => match self.keyed(key) {
+                Some(keyed) if keyed.key.load(Relaxed) == key => keyed.op.load(Relaxed),
+                _ => return,
+            },
+        };
         let slot = self.slot(op);
         if slot.op.load(Relaxed) != op {
             return;
@@ -135,6 +162,21 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_by_key_is_that_of_the_latest_op_with_it() {
+        let mut meta = Meta::new("m", 1, serde_json::Value::Null);
+        let action = serde_json::json!({ "name": "hello", "transport": "nats", "answers": [0], "timeout_ns": 1 });
+        meta.actions = vec![serde_json::from_value(action).unwrap()];
+        meta.answers = vec![serde_json::from_value(serde_json::json!({ "name": "state", "whose": "fields:/account" })).unwrap()];
+        let live = Live::new(&meta);
+        live.sent((1, 77), 0, 0, 0);
+        live.sent((2, 77), 0, 1_000_000, 1_000_000);
+        live.answered(Whose::Key(77), 0, Status::Ok, None, 2_000_000);
+        live.answered(Whose::Key(78), 0, Status::Ok, None, 2_000_000);
+        assert_eq!(live.series[0].answers[0].load(Relaxed), 1);
+        assert!((live.series[0].response.read().0 - 0.001).abs() < 1e-9, "from the second");
+    }
 
     #[test]
     fn a_histogram_counts_what_is_at_or_below_an_end() {

@@ -5,7 +5,7 @@ use crate::options::{Error, OPS_MAX, Plan};
 use crate::receivers::Receivers;
 use crate::release::Waiting;
 use crate::shared::{NOTHING, Shared, UNKEYED};
-use crate::steps::{Loaded, Stretch, Stretches};
+use crate::steps::{Loaded, Only, Stretch, Stretches};
 use runlog::Flags;
 use schedule::{Expect, Part, Reader, Row, Slot};
 use std::collections::HashMap;
@@ -92,7 +92,7 @@ impl Loader {
                             None => return Ok(()),
                         }
                     }
-                    if row.session < span.stretch.sessions {
+                    if span.stretch.only.has(&row) {
                         builder.add(&row, lap, at_ns, &mut span);
                     }
                     if builder.full() && !builder.send() {
@@ -122,7 +122,7 @@ impl Loader {
     fn first(&self) -> Option<Span> {
         match &self.stretches {
             None => {
-                let stretch = Stretch { tempo: self.plan.tempo.clone(), sessions: u32::MAX, start_ns: 0, until_ns: self.plan.until_ns };
+                let stretch = Stretch { tempo: self.plan.tempo.clone(), only: Only::All, start_ns: 0, until_ns: self.plan.until_ns };
                 Some(Span { stretch, base_ns: Some(0) })
             }
             Some(stretches) => Some(Span { stretch: stretches.next.recv().ok()?, base_ns: None }),

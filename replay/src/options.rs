@@ -1,4 +1,5 @@
 use schedule::{Batch, Meta, Reader, Tempo};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Op numbers are below this: an id has room for no more.
@@ -167,6 +168,8 @@ pub struct Plan {
     pub ops_by_action: Vec<u64>,
     /// Sessions are numbered below this.
     pub sessions: u32,
+    /// Ops by bucket.
+    pub buckets: BTreeMap<String, i64>,
     /// Whether any op waits for an answer.
     pub gated: bool,
     /// Whether it may be sent more than once: no op is of an action marked once.
@@ -210,6 +213,7 @@ impl Plan {
             rate_per_sec: meta.nominal_rate_per_sec * tempo.speed(),
             ops_by_action: vec![0; meta.actions.len()],
             sessions: 1,
+            buckets: BTreeMap::new(),
             gated: false,
             may_loop: true,
             lap_bytes: 0,
@@ -253,6 +257,12 @@ impl Plan {
                 return Err(format!("op {} cannot be sent twice (its action is marked once); replay without --loops", row.op));
             }
             self.ops_by_action[usize::from(row.action)] += 1;
+            if let Some(bucket) = row.bucket {
+                match self.buckets.get_mut(bucket) {
+                    Some(ops) => *ops += 1,
+                    None => drop(self.buckets.insert(bucket.to_owned(), 1)),
+                }
+            }
             self.sessions = self.sessions.max(row.session.saturating_add(1));
             self.lap_bytes += (row.target.len() + row.payload.len() + row.headers().map(|(n, v)| n.len() + v.len()).sum::<usize>()) as u64;
             self.max_payload_bytes = self.max_payload_bytes.max(row.payload.len());

@@ -143,8 +143,8 @@ impl Receiver {
                     releases.answered(answer.whose, answer.answer, answer.status != Status::Error, now_ns, message.payload);
                 }
                 let code = answer.code.as_deref().map(|text| intern(&mut self.codes, text));
-                if let (Some(live), Whose::Op(op)) = (&self.shared.live, answer.whose) {
-                    live.answered(op, answer.answer, answer.status, code.as_deref(), now_ns);
+                if let Some(live) = &self.shared.live {
+                    live.answered(answer.whose, answer.answer, answer.status, code.as_deref(), now_ns);
                 }
                 if let (Status::Error, Some(code)) = (answer.status, &code) {
                     note_first(&self.shared, &mut self.noted, &answer, code, now_ns);

@@ -372,7 +372,7 @@ impl Sender {
         record.sent_ns = Some(sent_ns);
         self.shared.counters.late(lateness);
         if let Some(live) = &self.shared.live {
-            live.sent(record.op, record.action, record.intended_ns, sent_ns);
+            live.sent((record.op, record.key), record.action, record.intended_ns, sent_ns);
         }
         written.ops += 1;
         written.bytes += i64::from(record.bytes);

@@ -2,7 +2,7 @@
 
 use crate::shared::Shared;
 use runlog::{Axis, Course, EventKind, StepMark};
-use schedule::Tempo;
+use schedule::{Row, Tempo};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 
@@ -18,18 +18,39 @@ pub struct Step {
     pub course: Course,
     /// What the target counts.
     pub axis: Axis,
-    /// Operations per second, or users: for the log.
+    /// Operations per second, users, or a size: for the log.
     pub target: f64,
     /// How fast the schedule passes.
     pub tempo: Tempo,
-    /// Sessions numbered below this take part.
-    pub sessions: u32,
+    /// Which ops take part.
+    pub only: Only,
     /// At the start, not counted, ns.
     pub warmup_ns: i64,
     /// What counts, ns.
     pub hold_ns: i64,
     /// Afterwards nothing is due for so long, ns.
     pub cooldown_ns: i64,
+}
+
+/// Which ops of the schedule a step makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Only {
+    /// All of them.
+    All,
+    /// Of the sessions that are numbered below this.
+    Sessions(u32),
+    /// Of this bucket.
+    Bucket(String),
+}
+
+impl Only {
+    pub(crate) fn has(&self, row: &Row<'_>) -> bool {
+        match self {
+            Only::All => true,
+            Only::Sessions(end) => row.session < *end,
+            Only::Bucket(name) => row.bucket == Some(name.as_str()),
+        }
+    }
 }
 
 /// Decides what comes next: told the step that is over (none before the first), gives the next, or `None` for the end.
@@ -39,7 +60,7 @@ pub type Conduct<'a> = dyn FnMut(Option<&StepMark>) -> Option<Step> + 'a;
 #[derive(Debug, Clone)]
 pub(crate) struct Stretch {
     pub tempo: Tempo,
-    pub sessions: u32,
+    pub only: Only,
     /// Run time of the first op, ns.
     pub start_ns: i64,
     /// Nothing is due from here on, ns.
@@ -147,7 +168,7 @@ impl<'a, 'b> Steps<'a, 'b> {
         self.number += 1;
         let from_ns = shared.clock.now_ns() + LEAD_NS;
         let until_ns = from_ns + step.warmup_ns + step.hold_ns;
-        let stretch = Stretch { tempo: step.tempo.clone(), sessions: step.sessions, start_ns: from_ns, until_ns };
+        let stretch = Stretch { tempo: step.tempo.clone(), only: step.only.clone(), start_ns: from_ns, until_ns };
         shared.counters.step.store(self.number.into(), Relaxed);
         shared.counters.target.store(step.target.to_bits(), Relaxed);
         if self.stretches.as_ref().is_some_and(|stretches| stretches.send(stretch).is_err()) {

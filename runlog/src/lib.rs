@@ -54,6 +54,7 @@ pub use table::{Broadcast, Captured, CapturedColumns, Event, EventKind, Flags, K
 pub use table::{BroadcastColumns, EventColumns, MetricColumns, ReplyColumns, SentColumns};
 pub use table::{GatedSent, GatedSentColumns, KeySent, KeySentColumns, KeyedColumns};
 pub use table::{JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};
+pub use table::{SizedReply, SizedReplyColumns};
 pub use writer::{LogWriter, ROW_GROUP_ROWS, Sealer};
 
 use std::path::PathBuf;

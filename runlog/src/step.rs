@@ -10,6 +10,8 @@ pub enum Axis {
     Rate,
     /// The first so many sessions, each keeping its own rhythm.
     Users,
+    /// The ops of one bucket, whose name begins with this number, at a rate of their own.
+    Size,
 }
 
 /// Why a step was made.
@@ -39,7 +41,7 @@ pub struct StepMark {
     pub course: Course,
     /// What the target counts.
     pub axis: Axis,
-    /// Operations per second, or users.
+    /// Operations per second, users, or the size.
     pub target: f64,
     /// Its first op was due, ns from the anchor.
     pub from_ns: i64,

@@ -261,6 +261,16 @@ table! {
 }
 
 table! {
+    /// What is read of [`Reply`] to sort ops by the size of what they were answered.
+    SizedReply, SizedReplyColumns, SizedReplyBuilder, "replies", has_op: true {
+        /// As in [`Reply`].
+        op: i64,
+        /// As in [`Reply`].
+        bytes: u32,
+    }
+}
+
+table! {
     /// What a join reads of [`Broadcast`].
     JoinBroadcast, JoinBroadcastColumns, JoinBroadcastBuilder, "broadcasts", has_op: true {
         /// As in [`Broadcast`].

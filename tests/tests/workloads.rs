@@ -284,6 +284,13 @@ fn pages_that_cannot_be_asked_for_are_logged_as_such() {
     assert_eq!(summary.run.unsent["bind_failed"], scrolls, "{:?}", summary.run.unsent);
     assert_eq!(summary.run.unsent["gate_failed"], scrolls, "{:?}", summary.run.unsent);
     assert_eq!(series(&summary, "older_page/reply").ok, 5 * scrolls);
+    // Full pages, and the empty ones that end a history.
+    let question = analyze::Question { by_size: true, ..analyze::Question::default() };
+    let by_size = analyze::analyze(&world.path("run"), &question).unwrap();
+    let of = |bucket: &analyze::Bucket| (bucket.bucket.clone(), bucket.series.name.clone(), bucket.series.ok);
+    let sizes: Vec<(String, String, u64)> = by_size.buckets.iter().map(of).collect();
+    let empty = sizes.iter().find(|(_, series, ok)| series == "older_page/reply" && *ok == scrolls);
+    assert!(empty.is_some_and(|(bucket, ..)| bucket == "8 B to 16 B") && sizes.len() == 3, "{sizes:?}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn steps(s: &Summary) -> String {
         let why = if outcome == "PASS" { "" } else { step.verdict.reasons.first().map_or("", String::as_str) };
         let head = format!(
             "<td>{}</td><td><span class=\"badge {outcome}\">{outcome}</span><br><span class=\"quiet\">{}</span></td><td>{}</td><td>{late}</td>",
-            crate::capacity::show(step.mark.axis, step.mark.target),
+            crate::capacity::show_target(step.mark.axis, step.mark.target),
             escape(why),
             show_rate(step.rate_per_sec.1)
         );

@@ -179,7 +179,7 @@ fn steps(s: &Summary, capacity: &Capacity, out: &mut String) {
     );
     for step in &s.steps {
         let each = || step.series.iter().filter(|x| !x.name.contains(':'));
-        let target = crate::capacity::show(step.mark.axis, step.mark.target);
+        let target = crate::capacity::show_target(step.mark.axis, step.mark.target);
         let late = step.late_p99_ns.map_or_else(|| "-".into(), show_ns);
         let missing = show_count(each().map(|x| x.missing).sum());
         let errors = show_count(each().map(|x| x.late + x.errors.values().sum::<u64>()).sum());

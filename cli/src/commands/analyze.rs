@@ -5,7 +5,7 @@ use analyze::{Line, Question, Summary, render};
 use std::path::Path;
 
 pub fn run(args: &Analyze) -> Result<Exit> {
-    let question = Question { warmup_ns: args.warmup, window_ns: args.window, ..question(&args.judge)? };
+    let question = Question { warmup_ns: args.warmup, window_ns: args.window, by_size: args.by_size, ..question(&args.judge)? };
     let bar = output::bar(0, "analysing");
     let summary = analyze::analyze_with(&args.run, &question, &mut |done, total| {
         bar.set_length(total);

@@ -4,10 +4,10 @@ use super::{analyze as analyzing, nats, replay as replaying};
 use crate::args::{Course as CourseArgs, Outputs};
 use crate::failure::{Exit, Failure, Result, usage};
 use analyze::{Outcome, Question, Step};
-use replay::{Options, Plan, TempoChoice};
+use replay::{Only, Options, Plan, TempoChoice};
 use runlog::{Axis, Course, StepMark};
+use schedule::Tempo;
 use schedule::units::{show_count, show_ns, show_rate};
-use schedule::{Meta, Tempo};
 use std::path::{Path, PathBuf};
 
 /// Everything that is settled before the first step.
@@ -53,18 +53,36 @@ impl Prepared {
         )))
     }
 
-    /// Sessions of the schedule.
-    pub fn sessions(&self) -> u32 {
-        self.plan.sessions
+    /// A step at a rate.
+    pub fn rate_step(&self, args: &CourseArgs, course: Course, rate_per_sec: f64) -> replay::Step {
+        let meta = &self.plan.meta;
+        step(args, (course, Axis::Rate, rate_per_sec), tempo_for(rate_per_sec, meta.rows, meta.duration_ns), Only::All)
     }
 
-    /// A step at a rate, or with so many users.
-    pub fn step(&self, args: &CourseArgs, course: Course, axis: Axis, target: f64) -> replay::Step {
-        let (tempo, sessions) = match axis {
-            Axis::Rate => (tempo_for(&self.plan.meta, target), u32::MAX),
-            Axis::Users => (Tempo::default(), target as u32),
+    /// A step with so many users, each keeping its own rhythm.
+    pub fn users_step(&self, args: &CourseArgs, course: Course, users: f64) -> Result<replay::Step> {
+        let sessions = self.plan.sessions;
+        if users > f64::from(sessions) {
+            let why = "is beyond; compile it with more users";
+            return Err(usage(format!("--users-steps: the schedule has {sessions} sessions, and step {users} {why}")));
+        }
+        Ok(step(args, (course, Axis::Users, users), Tempo::default(), Only::Sessions(users as u32)))
+    }
+
+    /// A step with the ops of the bucket whose name begins with a number, at a rate of their own; as fast as the schedule if none
+    /// is given.
+    pub fn size_step(&self, args: &CourseArgs, course: Course, size: f64, rate_per_sec: Option<f64>) -> Result<replay::Step> {
+        let number = |name: &str| name.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse::<u64>().ok());
+        let Some((name, ops)) = self.plan.buckets.iter().find(|(name, _)| number(name) == Some(size as u64)) else {
+            let mut names: Vec<&str> = self.plan.buckets.keys().map(String::as_str).collect();
+            names.sort_by_key(|name| number(name));
+            let there = if names.is_empty() { "it has no buckets".into() } else { format!("there are {}", names.join(", ")) };
+            return Err(usage(format!("--size-steps: no bucket of the schedule begins with {size}; {there}")));
         };
-        replay::Step { course, axis, target, tempo, sessions, warmup_ns: args.warmup, hold_ns: args.hold, cooldown_ns: args.cooldown }
+        let meta = &self.plan.meta;
+        let rate_per_sec = rate_per_sec.unwrap_or(meta.nominal_rate_per_sec);
+        let tempo = tempo_for(rate_per_sec, *ops, meta.duration_ns);
+        Ok(step(args, (course, Axis::Size, size), tempo, Only::Bucket(name.clone())))
     }
 
     /// Makes the steps that `next` asks for, told the verdict on the one that is over; then reports.
@@ -98,9 +116,13 @@ impl Prepared {
     }
 }
 
+fn step(args: &CourseArgs, (course, axis, target): (Course, Axis, f64), tempo: Tempo, only: Only) -> replay::Step {
+    replay::Step { course, axis, target, tempo, only, warmup_ns: args.warmup, hold_ns: args.hold, cooldown_ns: args.cooldown }
+}
+
 /// The exact ratio, as far as a rate with three decimals goes.
-fn tempo_for(meta: &Meta, rate_per_sec: f64) -> Tempo {
-    Tempo::for_rate(((rate_per_sec * 1000.0).round() as i128, 1000), meta.rows, meta.duration_ns)
+fn tempo_for(rate_per_sec: f64, ops: i64, duration_ns: i64) -> Tempo {
+    Tempo::for_rate(((rate_per_sec * 1000.0).round() as i128, 1000), ops, duration_ns)
 }
 
 fn judge(dir: &Path, question: &Question, mark: &StepMark) -> Result<Step> {
@@ -111,10 +133,7 @@ fn judge(dir: &Path, question: &Question, mark: &StepMark) -> Result<Step> {
         Outcome::Pass => String::new(),
         _ => format!("  {}", step.verdict.reasons.first().map_or("", String::as_str)),
     };
-    let target = match mark.axis {
-        Axis::Rate => show_rate(mark.target),
-        Axis::Users => format!("{} users", show_count(mark.target as u64)),
-    };
+    let target = analyze::show_target(mark.axis, mark.target);
     let outcome = analyze::render::outcome_name(step.verdict.outcome);
     eprintln!(
         "step {:>2}  {target:>12}  {outcome:12}  achieved {:>9}  p95: {}{reason}",
@@ -126,16 +145,16 @@ fn judge(dir: &Path, question: &Question, mark: &StepMark) -> Result<Step> {
 }
 
 /// `500,1k,2k`: ascending.
-pub fn targets(text: &str) -> Result<Vec<f64>> {
+pub fn targets(flag: &str, text: &str) -> Result<Vec<f64>> {
     let mut targets: Vec<f64> = Vec::new();
     for word in text.split(',') {
-        let step = schedule::units::parse_rate(word.trim()).map_err(|e| usage(format!("--steps: step `{word}`: {e}")))?;
+        let step = schedule::units::parse_rate(word.trim()).map_err(|e| usage(format!("{flag}: step `{word}`: {e}")))?;
         let step = step.0 as f64 / step.1 as f64;
         if step <= 0.0 {
-            return Err(usage(format!("--steps: step `{word}` is not above 0")));
+            return Err(usage(format!("{flag}: step `{word}` is not above 0")));
         }
         if let Some(before) = targets.last().filter(|before| step <= **before) {
-            return Err(usage(format!("--steps: step `{word}` is not above the one before it ({before}); steps ascend")));
+            return Err(usage(format!("{flag}: step `{word}` is not above the one before it ({before}); steps ascend")));
         }
         targets.push(step);
     }

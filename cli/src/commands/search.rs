@@ -3,7 +3,6 @@ use crate::args::SearchArgs;
 use crate::failure::{Exit, Result, usage};
 use crate::search::{Next, Search};
 use replay::TempoChoice;
-use runlog::Axis;
 
 pub fn run(args: &SearchArgs) -> Result<Exit> {
     if args.to <= args.from {
@@ -19,7 +18,7 @@ pub fn run(args: &SearchArgs) -> Result<Exit> {
             search.tried(step.mark.course, step.mark.target, step.offered(), step.verdict.outcome);
         }
         match search.next() {
-            Next::Try(course, target) => Some(prepared.step(&args.course, course, Axis::Rate, target)),
+            Next::Try(course, target) => Some(prepared.rate_step(&args.course, course, target)),
             Next::Done => None,
         }
     })
