@@ -1,10 +1,11 @@
 use crate::Error;
 use crate::folder::Folder;
-use crate::ids::{Found, find};
+use crate::ids::{Found, find_by};
+use crate::recent::Recent;
 use crate::rules::{Rules, Session};
 use runlog::Captured;
 use schedule::subject::{matches, token};
-use schedule::{Action, AnswerRule, Bind, Convert, Expect, Gate, Meta, Operation, Part, Slot, SlotKind, Whose, Writer};
+use schedule::{Action, AnswerRule, Bind, Convert, Expect, Gate, Meta, Operation, Part, Slot, SlotKind, Whose, Writer, key_of, key_texts};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -93,6 +94,8 @@ struct Op {
     /// By answer: how many copies came.
     expect: BTreeMap<u8, u32>,
     opens: u32,
+    /// By which an answer finds it that carries no id.
+    key: Option<i64>,
     /// Earlier answers that it takes values from.
     takes: Vec<(i64, u8)>,
 }
@@ -103,6 +106,12 @@ enum Sort {
     Answer {
         op: i64,
         answer: u8,
+    },
+    /// By fields that the op has too.
+    Keyed {
+        op: i64,
+        answer: u8,
+        key: i64,
     },
     Foreign,
     /// It shares a subject with answers, and is none.
@@ -123,6 +132,7 @@ struct Known<'a> {
     /// Ids in subjects of ops: names of things, not to be made anew.
     literal: HashSet<String>,
     ops: Vec<Op>,
+    recent: Recent,
     /// By message.
     is_op: Vec<bool>,
     first_ns: i64,
@@ -156,6 +166,7 @@ impl<'a> Known<'a> {
             ids: HashMap::new(),
             literal: HashSet::new(),
             ops: Vec::new(),
+            recent: Recent::default(),
             is_op: Vec::new(),
             first_ns: i64::MAX,
             answered: 0,
@@ -193,7 +204,15 @@ impl<'a> Known<'a> {
             Whose::Token(n) => token(&subject, *n).map(str::to_owned),
             Whose::Json(pointer) => body.pointer(pointer).and_then(Value::as_str).map(str::to_owned),
             Whose::Header(name) => headers(&message.headers).find(|(n, _)| n == name).map(|(_, value)| value.to_owned()),
-            Whose::Inbox | Whose::Fields(_) => None,
+            Whose::Fields(pointers) => {
+                let texts = pointers.iter().map(|pointer| key_texts(&body.pointer(pointer)?.to_string())).collect::<Option<Vec<_>>>();
+                let Some(texts) = texts.map(|texts| texts.concat()) else { return Sort::Foreign };
+                return match self.recent.op_of(&texts, message.t_ns - self.rules.timeout_ns) {
+                    Some(op) => Sort::Keyed { op, answer, key: key_of(texts.iter().map(String::as_str)) },
+                    None => Sort::Foreign,
+                };
+            }
+            Whose::Inbox => None,
         };
         match id.and_then(|id| self.ids.get(&id)) {
             Some(Origin::Op { op, .. }) => Sort::Answer { op: *op, answer },
@@ -208,6 +227,14 @@ impl<'a> Known<'a> {
         match sort {
             Sort::Neither => {}
             Sort::Foreign => self.foreign += 1,
+            Sort::Keyed { op, answer, key } if self.ops[op as usize].key.is_none_or(|known| known == key) => {
+                self.answered += 1;
+                self.ops[op as usize].key = Some(key);
+                *self.ops[op as usize].expect.entry(answer).or_default() += 1;
+                self.answers_of[usize::from(self.ops[op as usize].action)].insert(answer);
+            }
+            // An op has one key; what else it causes is not told from what others cause.
+            Sort::Keyed { .. } => self.foreign += 1,
             Sort::Answer { op, answer } => {
                 self.answered += 1;
                 *self.ops[op as usize].expect.entry(answer).or_default() += 1;
@@ -224,8 +251,8 @@ impl<'a> Known<'a> {
         let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
         pointers(&body, &mut String::new(), &mut values);
         for (pointer, text) in values.into_iter().take(VALUES) {
-            let whole = |f: &Found| f.at == (0..text.len()) && matches!(f.kind, SlotKind::Request | SlotKind::Message);
-            if find(text.as_bytes(), 0).iter().any(whole) && !self.ids.contains_key(&text) {
+            let whole = |f: &Found| f.at == (0..text.len()) && is_id(f);
+            if find_by(text.as_bytes(), 0, &self.rules.ids).iter().any(whole) && !self.ids.contains_key(&text) {
                 self.ids.insert(text, Origin::Answer { op, answer, pointer });
             }
         }
@@ -245,11 +272,11 @@ impl<'a> Known<'a> {
         // Times never go back within a schedule.
         let at_ns = (t_ns - self.first_ns).max(self.ops.last().map_or(0, |op| op.at_ns));
         let mut this = Op { at_ns, t_ns, action, session, ..Op::default() };
-        for id in ids_of(&message.subject, t_ns) {
+        for id in self.ids_of(&message.subject, t_ns) {
             self.literal.insert(id);
         }
         let texts = headers(&message.headers).map(|(_, value)| value.as_bytes()).chain([message.payload.as_slice()]);
-        for id in texts.flat_map(|text| ids_of(text, t_ns)) {
+        for id in texts.flat_map(|text| self.ids_of(text, t_ns)).collect::<Vec<_>>() {
             match self.ids.get(&id) {
                 Some(Origin::Answer { op, answer, .. }) => this.takes.push((*op, *answer)),
                 Some(Origin::Op { .. }) => {}
@@ -263,7 +290,22 @@ impl<'a> Known<'a> {
         }
         this.takes.sort_unstable();
         this.takes.dedup();
+        if self.answers.iter().any(|rule| matches!(rule.whose, Whose::Fields(_))) {
+            self.recent.push(op, message, t_ns - self.rules.timeout_ns);
+        }
         self.ops.push(this);
+    }
+
+    /// The ids in a text, each once.
+    fn ids_of(&self, text: &[u8], t_ns: i64) -> Vec<String> {
+        let mut texts: Vec<String> = Vec::new();
+        for found in find_by(text, t_ns / 1_000_000, &self.rules.ids).into_iter().filter(is_id) {
+            let id = String::from_utf8_lossy(&text[found.at]).into_owned();
+            if !texts.contains(&id) {
+                texts.push(id);
+            }
+        }
+        texts
     }
 
     fn action(&mut self, subject: &str) -> u16 {
@@ -346,6 +388,7 @@ impl Writing<'_> {
             payload: message.payload.clone(),
             headers,
             opens: known.opens,
+            key: known.key,
             expect: known.expect.iter().map(|(&answer, &n)| Expect { answer, count: Some(n) }).collect(),
             ..Operation::default()
         };
@@ -367,7 +410,7 @@ impl Writing<'_> {
 
     /// What a replay writes anew in a part of an op.
     fn places(&self, part: Part, text: &[u8], t_ms: i64, out: &mut Operation) {
-        for Found { at, kind } in find(text, t_ms) {
+        for Found { at, kind } in find_by(text, t_ms, &self.known.rules.ids) {
             let slot = |op, ordinal| Slot { part, offset: at.start as u32, width: at.len() as u8, kind, op, ordinal };
             let id = String::from_utf8_lossy(&text[at.clone()]).into_owned();
             match (kind, self.known.ids.get(&id)) {
@@ -386,26 +429,19 @@ impl Writing<'_> {
     }
 }
 
-/// The ids in a text, each once.
-fn ids_of(text: &[u8], t_ns: i64) -> Vec<String> {
-    let ids = find(text, t_ns / 1_000_000).into_iter().filter(|f| matches!(f.kind, SlotKind::Request | SlotKind::Message));
-    let mut texts: Vec<String> = Vec::new();
-    for id in ids.map(|f| String::from_utf8_lossy(&text[f.at]).into_owned()) {
-        if !texts.contains(&id) {
-            texts.push(id);
-        }
-    }
-    texts
+/// Whether it is an id, rather than a time.
+fn is_id(found: &Found) -> bool {
+    !matches!(found.kind, SlotKind::EpochMs | SlotKind::Rfc3339)
 }
 
 /// Names and values of a header block; the line of the version is none.
-fn headers(block: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn headers(block: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     let text = std::str::from_utf8(block).unwrap_or_default();
     text.split("\r\n").skip(1).filter_map(|line| line.split_once(':')).map(|(name, value)| (name, value.trim()))
 }
 
 /// Every text in a JSON value, and where it is.
-fn pointers(value: &Value, at: &mut String, out: &mut Vec<(String, String)>) {
+pub(crate) fn pointers(value: &Value, at: &mut String, out: &mut Vec<(String, String)>) {
     let length = at.len();
     match value {
         Value::String(text) => out.push((at.clone(), text.clone())),

@@ -133,20 +133,36 @@ impl Folder {
 }
 
 impl Folder {
-    /// One of messages that were recorded elsewhere.
+    /// One of messages that were recorded elsewhere: `record` hands them on, and says what is lacking.
     ///
     /// # Errors
-    /// [`Error`]: it cannot be written.
-    pub fn of(dir: &Path, source: &str, messages: Vec<Captured>, redactor: Option<Redactor>) -> Result<Folder, Error> {
+    /// [`Error`]: it cannot be written. What `record` says; nothing is left then.
+    pub fn of(
+        dir: &Path,
+        source: &str,
+        redactor: Option<Redactor>,
+        record: impl FnOnce(&mut HandOn<'_>) -> Result<Ledger, String>,
+    ) -> Result<Folder, Error> {
         let mut folder = Folder::create(dir, &[], source, 0)?;
         let mut segments = Segments::create(dir, redactor);
-        let n = messages.len() as u64;
-        messages.into_iter().try_for_each(|message| segments.push(message))?;
+        let mut messages = 0;
+        let lacking = record(&mut |message| {
+            messages += 1;
+            segments.push(message).map_err(|e| e.to_string())
+        });
         let redacted = segments.close()?;
-        folder.close(Ledger { messages: n, redacted, ..Ledger::default() })?;
+        let lacking = lacking.map_err(|what| {
+            // It would only be in the way of the next attempt; the recording is where it was.
+            let _ = std::fs::remove_dir_all(dir);
+            Error::Capture { path: source.into(), what }
+        })?;
+        folder.close(Ledger { messages, redacted, ..lacking })?;
         Ok(folder)
     }
 }
+
+/// Takes a message that was recorded elsewhere.
+pub type HandOn<'a> = dyn FnMut(Captured) -> Result<(), String> + 'a;
 
 /// Writes the messages of a folder down; flushed at least once a second by whoever has it.
 pub(crate) struct Segments {

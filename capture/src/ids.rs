@@ -1,5 +1,6 @@
 //! Ids and times in captured text: what must be fresh in a replay.
 
+use regex::bytes::Regex;
 use schedule::SlotKind;
 use std::ops::Range;
 
@@ -46,6 +47,24 @@ pub fn find(text: &[u8], t_ms: i64) -> Vec<Found> {
         found.extend(kind.map(|kind| Found { at: at..at + width, kind }));
         at += width;
     }
+    found
+}
+
+/// As [`find`], and what fits a rule besides: letters and digits, of which its first group, if it has one, is the id. Digits alone
+/// stay as they are: what stands in their place might be read as a number.
+pub fn find_by(text: &[u8], t_ms: i64, rules: &[Regex]) -> Vec<Found> {
+    let mut found = find(text, t_ms);
+    for rule in rules {
+        for fit in rule.captures_iter(text) {
+            let at = fit.get(1).or_else(|| fit.get(0)).expect("a match is there").range();
+            let id = &text[at.clone()];
+            let fits = (1..=255).contains(&id.len()) && id.iter().all(u8::is_ascii_alphanumeric) && !id.iter().all(u8::is_ascii_digit);
+            if fits && found.iter().all(|other| other.at.end <= at.start || at.end <= other.at.start) {
+                found.push(Found { at, kind: SlotKind::Fresh });
+            }
+        }
+    }
+    found.sort_by_key(|found| found.at.start);
     found
 }
 
@@ -109,6 +128,14 @@ mod tests {
         ] {
             assert_eq!(kinds(text), [], "{text}");
         }
+    }
+
+    #[test]
+    fn a_rule_names_ids_of_another_shape() {
+        let rules = [Regex::new("ord-([0-9a-z]{6})").unwrap(), Regex::new("[0-9]{5}").unwrap()];
+        let text = b"ord-ab12cd ord-123456 54321 018f6f0e-5b7a-7c31-9d52-0c4f1b2a9e77";
+        let found: Vec<_> = find_by(text, NOW, &rules).into_iter().map(|f| (f.kind, f.at)).collect();
+        assert_eq!(found, [(SlotKind::Fresh, 4..10), (SlotKind::Request, 28..64)]);
     }
 
     proptest::proptest! {

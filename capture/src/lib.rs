@@ -18,11 +18,12 @@ pub mod ids;
 pub mod import;
 pub mod jetstream;
 pub mod nats;
+mod recent;
 mod redact;
 mod rules;
 
 pub use compose::{Composed, compose, finish};
-pub use folder::{Folder, Ledger};
+pub use folder::{Folder, HandOn, Ledger};
 pub use redact::{Policy, Redacted, Redactor};
 pub use rules::{Rules, Session};
 

@@ -1,3 +1,4 @@
+use regex::bytes::Regex;
 use schedule::AnswerRule;
 
 /// How captured messages are understood.
@@ -5,6 +6,8 @@ use schedule::AnswerRule;
 pub struct Rules {
     /// Which messages are answers, and whose; what comes to the inbox of a request is one anyway.
     pub answers: Vec<AnswerRule>,
+    /// What is an id besides UUIDs and message ids, see [`find_by`](crate::ids::find_by).
+    pub ids: Vec<Regex>,
     /// Names of actions by subject, with wildcards; the first that fits. Otherwise an action is named after the end of its subject.
     pub actions: Vec<(String, String)>,
     /// Who sends.

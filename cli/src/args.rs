@@ -131,6 +131,10 @@ pub enum ImportFormat {
     Har,
     /// vegeta's JSON targets, with --rate
     Vegeta,
+    /// Packets of the NATS protocol: pcap or pcapng, from tcpdump or Wireshark
+    Pcap,
+    /// Folder of `nats sub --dump`
+    NatsDump,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -149,9 +153,15 @@ pub struct Import {
     /// Which field is what: time=/ts,subject=/subject,payload=/data,reply=/reply; or a TOML file with these and headers
     #[arg(long, value_name = "MAPPING")]
     pub map: Option<String>,
-    /// Requests per second, for recordings without times
+    /// Operations per second, for recordings without times
     #[arg(long, value_parser = rate_per_sec)]
     pub rate: Option<f64>,
+    /// Of a pcap: the server's port
+    #[arg(long, default_value_t = 4222)]
+    pub port: u16,
+    /// Of a pcap: only these subjects, and inboxes; may be repeated [default: all but those of the system]
+    #[arg(long, value_name = "SUBJECT")]
+    pub subject: Vec<String>,
     #[command(flatten)]
     pub understanding: Understanding,
 }
@@ -532,6 +542,9 @@ pub struct Understanding {
     /// Who sends: token:2, header:NAME, json:/POINTER, inbox or one
     #[arg(long, default_value = "one", value_name = "RULE")]
     pub session: capture::Session,
+    /// An id beside UUIDs and 20 characters, as a regular expression: 'ord-([0-9a-z]{8})'; may be repeated
+    #[arg(long, value_name = "REGEX", value_parser = id_rule)]
+    pub id: Vec<regex::bytes::Regex>,
     /// How long a replay waits for answers
     #[arg(long, default_value = "5s", value_parser = units::parse_duration_ns)]
     pub timeout: i64,
@@ -645,6 +658,10 @@ pub struct Judge {
     /// More than 1% of the sends later than this by retempo's own fault make a verdict INCONCLUSIVE; 1ms or more
     #[arg(long, value_name = "DURATION", default_value = "1ms", value_parser = late_after)]
     pub late_after: i64,
+}
+
+fn id_rule(text: &str) -> Result<regex::bytes::Regex, String> {
+    regex::bytes::Regex::new(text).map_err(|e| e.to_string())
 }
 
 /// What is no later than a millisecond has no cause in the log.

@@ -209,7 +209,7 @@ fn a_consumer_that_is_deleted_trips_and_a_healthy_drain_does_not() {
 #[test]
 fn replies_lost_at_the_end_of_a_hold_are_missing() {
     let world = World::new();
-    let (path, meta) = world.compile("small", 100.0, 3 * SEC);
+    let (path, meta) = world.compile("small", 100.0, 6 * SEC);
     let mut services = Some(world.standin(&meta, Config::default()));
     let options = world.options(&path, "end");
     let plan = replay::Plan::of(&options).unwrap();
@@ -223,14 +223,12 @@ fn replies_lost_at_the_end_of_a_hold_are_missing() {
             tempo: schedule::Tempo::default(),
             only: replay::Only::All,
             warmup_ns: 0,
-            hold_ns: 3 * SEC,
+            hold_ns: 6 * SEC,
             cooldown_ns: 0,
         })
     };
-    let mut ticks = 0;
-    let mut stop_standin = |_: &replay::Progress| {
-        ticks += 1;
-        if ticks == 3 {
+    let mut stop_standin = |p: &replay::Progress| {
+        if p.sent >= 150 {
             services.take().map(harness::Services::stop);
         }
     };

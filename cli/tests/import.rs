@@ -49,3 +49,60 @@ fn recordings_become_schedules_or_a_sentence() {
         assert!(err.contains(told), "{line}: {err}");
     }
 }
+
+/// Six messages of the preset `small` and what answers them, as tcpdump saw them on the loopback at port 4333.
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/chat.pcap");
+
+#[test]
+fn packets_become_a_schedule_with_its_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let chat = "--subject chat.user.*.room.*.*.msg.send --subject chat.user.*.response.> --subject chat.room.*.event --rules small";
+    let (code, _, err) = run(dir.path(), &format!("import pcap {SAMPLE} --port 4333 {chat} -o p.parquet"));
+    assert_eq!(code, 0, "{err}");
+    let reader = Reader::open(&dir.path().join("p.parquet")).unwrap();
+    let batch = reader.batches().unwrap().next().unwrap().unwrap();
+    assert_eq!((reader.meta().rows, reader.meta().actions[0].name.as_str()), (6, "send"));
+    for row in batch.rows() {
+        let expects: u32 = row.to_operation().expect.iter().filter_map(|e| e.count).sum();
+        assert_eq!((row.slots().count(), expects), (2, 2), "a message id and a request id, a reply and a broadcast");
+    }
+    assert_eq!(reader.meta().losses.as_ref().unwrap()["gaps"], serde_json::json!([]));
+
+    let whole = std::fs::read(SAMPLE).unwrap();
+    std::fs::write(dir.path().join("cut.pcap"), &whole[..whole.len() * 2 / 3]).unwrap();
+    let (code, _, err) = run(dir.path(), &format!("import pcap cut.pcap --port 4333 {chat} -o cut.parquet"));
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("it was cut off"), "{err}");
+    std::fs::write(dir.path().join("text.pcap"), "no packets at all in here").unwrap();
+    for (line, told) in [
+        (format!("import pcap {SAMPLE} -o x.parquet"), "no operation was heard"),
+        ("import pcap text.pcap -o x.parquet".into(), "text.pcap: is neither pcap nor pcapng"),
+        ("import pcap none.pcap -o x.parquet".into(), "none.pcap: cannot be read: No such file"),
+        (format!("import pcap {SAMPLE} --port 4333 --id '[' -o x.parquet"), "--id"),
+        ("import nats-dump . -o x.parquet".into(), "holds no message; `nats sub --dump` names its files"),
+    ] {
+        let (code, _, err) = run(dir.path(), &line);
+        assert_eq!(code, 2, "{line}: {err}");
+        assert!(err.contains(told), "{line}: {err}");
+        assert!(!dir.path().join("x.parquet.capture").exists(), "{line}");
+    }
+}
+
+#[test]
+fn a_folder_of_dumped_messages_becomes_a_schedule() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("dump")).unwrap();
+    for n in 1..=3 {
+        let text = format!(r#"{{"Subject":"orders.new","Reply":"","Header":{{"K":["v"]}},"Data":"b3JkLWFiMTJjZA==","Sub":null,"n":{n}}}"#);
+        std::fs::write(dir.path().join(format!("dump/{n}.json")), text).unwrap();
+    }
+    let (code, _, err) = run(dir.path(), "import nats-dump dump --rate 10 --id ord-([0-9a-z]{6}) -o d.parquet");
+    assert_eq!(code, 0, "{err}");
+    let batch = Reader::open(&dir.path().join("d.parquet")).unwrap().batches().unwrap().next().unwrap().unwrap();
+    assert_eq!(
+        (batch.row(2).at_ns, batch.row(2).payload, batch.row(2).headers().next()),
+        (200_000_000, &b"ord-ab12cd"[..], Some(("K", "v")))
+    );
+    let slots: Vec<_> = (0..3).map(|i| batch.row(i).slots().flatten().map(|s| (s.op, s.offset, s.width)).collect::<Vec<_>>()).collect();
+    assert_eq!(slots, vec![vec![(0, 4, 6)]; 3], "the same id in each, made by the first");
+}

@@ -120,6 +120,7 @@ pub fn recording(bytes: &[u8]) {
         let _ = std::hint::black_box((har(text), vegeta(text, 100.0), ndjson(text, &pointers)));
         let _ = (Mapping::parse(text), capture::Policy::parse(text, |_| None), text.parse::<capture::Session>());
     }
+    with_file(bytes, "p.pcap", |path| drop(capture::import::pcap(path, 4333, &mut |_| Ok(()))));
     let mut redactor = capture::Redactor::new(capture::Policy::default());
     let message = |part: &[u8]| part.to_vec();
     let (half, rest) = bytes.split_at(bytes.len() / 2);

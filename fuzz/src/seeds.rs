@@ -183,5 +183,7 @@ fn recordings() -> Vec<Vec<u8>> {
         "key = \"env:K\"\ntext = [\"/content\"]\npseudonym = [\"token:2\"]\n",
         "time = \"t\"\nsubject = \"s\"\nheaders = { K = \"p\" }\n",
     ];
-    all.map(|text| text.as_bytes().to_vec()).to_vec()
+    // The beginning of a conversation as tcpdump saw it.
+    let packets = &include_bytes!("../../cli/tests/samples/chat.pcap")[..6_000];
+    all.iter().map(|text| text.as_bytes()).chain([packets]).map(<[u8]>::to_vec).collect()
 }

@@ -20,20 +20,24 @@ fn rules() -> Rules {
     let workload = preset("realistic").unwrap();
     let streams = workload.streams.iter().map(|s| workload.expand(s)).collect();
     let actions = vec![("send".to_owned(), "chat.user.*.room.*.*.msg.send".to_owned())];
-    Rules { answers: workload.answers, actions, session: Session::Token(2), streams, timeout_ns: 5 * SEC }
+    Rules { answers: workload.answers, actions, session: Session::Token(2), streams, timeout_ns: 5 * SEC, ids: Vec::new() }
 }
 
 /// Replays a schedule while a capture listens; the summary of the run, and the schedule that was captured.
 fn overheard(world: &World, path: &Path, name: &str) -> (analyze::Summary, PathBuf) {
-    let output = world.path(&format!("{name}.parquet"));
     // What clients send and get; not what services ask of each other.
     let subjects = ["chat.user.*.room.>", "chat.user.*.response.>", "chat.user.*.event.room", "chat.room.*.event"];
-    let subjects = subjects.map(str::to_owned).to_vec();
+    overheard_on(world, path, name, &subjects, rules())
+}
+
+fn overheard_on(world: &World, path: &Path, name: &str, subjects: &[&str], rules: Rules) -> (analyze::Summary, PathBuf) {
+    let output = world.path(&format!("{name}.parquet"));
+    let subjects = subjects.iter().map(|subject| (*subject).to_owned()).collect();
     let options = Listen { nats: world.nats(), subjects, duration: None, max_messages: None, redact: Some(Policy::default()) };
     let control = Control::default();
     let listening = {
         let (control, output, options) = (control.clone(), output.clone(), options.clone());
-        std::thread::spawn(move || capture(&options, &rules(), "heard", &output, &control).unwrap())
+        std::thread::spawn(move || capture(&options, &rules, "heard", &output, &control).unwrap())
     };
     control.wait_ready();
     let (_, summary) = world.run(&world.options(path, name));
@@ -100,6 +104,34 @@ fn a_capture_replayed_says_the_same_and_is_answered() {
     let ((copies, missing), (copies_again, missing_again)) = (fanned(&first), fanned(&second));
     assert!(missing == 0 && missing_again * 50 < copies, "{missing_again} of {copies}");
     assert!(copies_again + missing_again >= copies - copies / 50, "{copies_again} and not {copies}");
+}
+
+#[test]
+fn states_that_carry_no_id_are_found_again_by_their_fields() {
+    let world = World::new();
+    let overrides = Overrides { users: Some(40), duration_ns: Some(4 * SEC), ..Overrides::default() };
+    let mut workload = preset("presence-capacity").unwrap().with(&overrides).unwrap();
+    workload.life.as_mut().unwrap().within_ns = SEC;
+    let (path, _) = world.compile_workload(&workload);
+    let rules = Rules { answers: workload.answers.clone(), session: Session::Token(2), timeout_ns: 2 * SEC, ..Rules::default() };
+    let heard_on = ["chat.user.*.event.presence.>", "chat.user.presence.state.*"];
+    let replayed = |path: &Path, name: &str| {
+        let directory = standin::Directory::from_chat(fixtures::Population::build(&workload, 42, Path::new(".")).unwrap().chat().unwrap());
+        let services = world.standin_with(directory, Config::default());
+        let heard = overheard_on(&world, path, name, &heard_on, rules.clone());
+        services.stop();
+        heard
+    };
+    let (first, heard) = replayed(&path, "once");
+    let keys = |path: &Path| read(path).into_iter().filter(|op| !op.expect.is_empty()).map(|op| (op.target, op.key)).collect::<Vec<_>>();
+    assert_eq!(keys(&heard), keys(&path), "hello and bye, each with its account and status");
+    let (second, heard_again) = replayed(&heard, "again");
+    assert_eq!(keys(&heard_again), keys(&path));
+    for summary in [&first, &second] {
+        let states: Vec<_> =
+            summary.series.iter().filter(|s| s.name.ends_with("/state") && s.count > 0).map(|s| (s.ok, s.missing)).collect();
+        assert_eq!(states, [(40, 0), (40, 0)], "{:?}", summary.series);
+    }
 }
 
 #[test]

@@ -88,6 +88,15 @@ fn push_number(out: &mut Vec<u8>, mut n: usize) {
     out.extend_from_slice(&digits[at..]);
 }
 
+/// What a client sends, as far as messages go.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ClientFrame<'a> {
+    /// `PUB` or `HPUB`: a message of no subscription, whose `sid` is 0.
+    Publish(Message<'a>),
+    /// Anything else: `CONNECT`, `SUB`, `PING` and the like.
+    Other,
+}
+
 /// What a server sends.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
@@ -180,6 +189,43 @@ impl ReadBuffer {
         self.start += used;
         Ok(Some(frame))
     }
+
+    /// As [`next_frame`](Self::next_frame), of the other direction.
+    ///
+    /// # Errors
+    /// [`ProtocolError`].
+    pub fn next_client_frame(&mut self) -> Result<Option<ClientFrame<'_>>, ProtocolError> {
+        let Some((frame, used)) = parse_client(&self.bytes[self.start..self.end])? else { return Ok(None) };
+        self.start += used;
+        Ok(Some(frame))
+    }
+
+    /// Drops what is read up to the end of a line; all of it, if there is none.
+    pub fn skip_line(&mut self) {
+        let line = memchr::memchr(b'\n', &self.bytes[self.start..self.end]).map(|eol| eol + 1);
+        self.start = line.map_or(self.end, |eol| self.start + eol);
+    }
+
+    /// Drops what is read.
+    pub fn clear(&mut self) {
+        self.start = self.end;
+    }
+}
+
+/// Clients may write their verbs in any case.
+fn parse_client(bytes: &[u8]) -> Result<Option<(ClientFrame<'_>, usize)>, ProtocolError> {
+    let Some(eol) = memchr::memchr(b'\n', bytes) else { return Ok(None) };
+    let line = bytes[..eol].strip_suffix(b"\r").unwrap_or(&bytes[..eol]);
+    let bad = || ProtocolError(String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned());
+    let verb = line.split(|b| b" \t".contains(b)).next().unwrap_or_default().to_ascii_uppercase();
+    let with_headers = match verb.as_slice() {
+        b"PUB" => false,
+        b"HPUB" => true,
+        b"CONNECT" | b"SUB" | b"UNSUB" | b"PING" | b"PONG" => return Ok(Some((ClientFrame::Other, eol + 1))),
+        _ => return Err(bad()),
+    };
+    let found = message(&line[verb.len()..], (with_headers, false), bytes, eol + 1).ok_or_else(bad)?;
+    Ok(found.map(|(message, used)| (ClientFrame::Publish(message), used)))
 }
 
 fn parse(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, ProtocolError> {
@@ -187,8 +233,8 @@ fn parse(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, ProtocolError> {
     let line = bytes[..eol].strip_suffix(b"\r").unwrap_or(&bytes[..eol]);
     let bad = || ProtocolError(String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned());
     let frame = match line {
-        [b'M', b'S', b'G', b' ', args @ ..] => return message(args, false, bytes, eol + 1).ok_or_else(bad)?,
-        [b'H', b'M', b'S', b'G', b' ', args @ ..] => return message(args, true, bytes, eol + 1).ok_or_else(bad)?,
+        [b'M', b'S', b'G', b' ', args @ ..] => return delivered(message(args, (false, true), bytes, eol + 1).ok_or_else(bad)?),
+        [b'H', b'M', b'S', b'G', b' ', args @ ..] => return delivered(message(args, (true, true), bytes, eol + 1).ok_or_else(bad)?),
         b"PING" => Frame::Ping,
         b"PONG" => Frame::Pong,
         b"+OK" => Frame::Ok,
@@ -199,24 +245,30 @@ fn parse(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, ProtocolError> {
     Ok(Some((frame, eol + 1)))
 }
 
-/// `args` is `subject sid [reply] [header bytes] total bytes`. The outer `None` is malformed, the inner one incomplete.
-#[allow(clippy::type_complexity, reason = "the shape of parse's result")]
+#[allow(clippy::type_complexity, clippy::unnecessary_wraps, reason = "the shape of parse's result")]
+fn delivered(message: Option<(Message<'_>, usize)>) -> Result<Option<(Frame<'_>, usize)>, ProtocolError> {
+    Ok(message.map(|(message, used)| (Frame::Message(message), used)))
+}
+
+/// `args` is `subject [sid] [reply] [header bytes] total bytes`. The outer `None` is malformed, the inner one incomplete.
+#[allow(clippy::option_option, reason = "the shape of parse's result")]
 fn message<'a>(
     args: &'a [u8],
-    with_headers: bool,
+    (with_headers, with_sid): (bool, bool),
     bytes: &'a [u8],
     body: usize,
-) -> Option<Result<Option<(Frame<'a>, usize)>, ProtocolError>> {
+) -> Option<Option<(Message<'a>, usize)>> {
     let mut fields: [&[u8]; 5] = [b""; 5];
     let mut count = 0;
-    for field in args.split(|&b| b == b' ').filter(|f| !f.is_empty()) {
+    for field in args.split(|&b| b == b' ' || b == b'\t').filter(|f| !f.is_empty()) {
         *fields.get_mut(count)? = field;
         count += 1;
     }
-    let sizes = if with_headers { 2 } else { 1 };
-    let reply = match count - sizes.min(count) {
-        2 => None,
-        3 => Some(fields[2]),
+    let sizes = 1 + usize::from(with_headers);
+    let named = 1 + usize::from(with_sid);
+    let reply = match count.checked_sub(sizes + named)? {
+        0 => None,
+        1 => Some(fields[named]),
         _ => return None,
     };
     let total = number(fields[count - 1])?;
@@ -224,12 +276,12 @@ fn message<'a>(
     if header_len > total {
         return None;
     }
+    let sid = if with_sid { number(fields[1])? as u32 } else { 0 };
     if bytes.len() < body + total + 2 {
-        return Some(Ok(None));
+        return Some(None);
     }
     let (headers, payload) = bytes[body..body + total].split_at(header_len);
-    let message = Message { subject: fields[0], sid: number(fields[1])? as u32, reply, headers, payload };
-    Some(Ok(Some((Frame::Message(message), body + total + 2))))
+    Some(Some((Message { subject: fields[0], sid, reply, headers, payload }, body + total + 2)))
 }
 
 fn number(digits: &[u8]) -> Option<usize> {
@@ -275,6 +327,34 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_send_is_read_too() {
+        let mut buffer = ReadBuffer::with_capacity(8);
+        let mut rest: &[u8] =
+            b"CONNECT {}\r\nsub a 1\r\nPUB a.b 2\r\nhi\r\nHPUB c in.box 16 18\r\nNATS/1.0 503\r\n\r\nyo\r\nGET / HTTP/1.1\r\nPING\r\n";
+        let mut seen = Vec::new();
+        while !rest.is_empty() {
+            buffer.fill(|free| io::Read::read(&mut rest, free)).unwrap();
+            loop {
+                match buffer.next_client_frame() {
+                    Ok(Some(ClientFrame::Publish(m))) => seen.push((m.subject.to_vec(), m.reply.map(<[u8]>::to_vec), m.payload.to_vec())),
+                    Ok(Some(ClientFrame::Other)) => seen.push(Default::default()),
+                    Ok(None) => break,
+                    Err(_) => {
+                        seen.push((b"!".to_vec(), None, vec![]));
+                        buffer.skip_line();
+                    }
+                }
+            }
+        }
+        let message =
+            |subject: &[u8], reply: Option<&[u8]>, payload: &[u8]| (subject.to_vec(), reply.map(<[u8]>::to_vec), payload.to_vec());
+        let other = Default::default();
+        let expected =
+            [&other, &other, &message(b"a.b", None, b"hi"), &message(b"c", Some(b"in.box"), b"yo"), &message(b"!", None, b""), &other];
+        assert_eq!(seen.iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
     fn headers_and_status() {
         let headers = b"NATS/1.0\r\nNats-Msg-Id: a:b \r\nX-Request-ID:c\r\n\r\n";
         let message = Message { subject: b"s", sid: 1, reply: None, headers, payload: b"" };
@@ -297,6 +377,8 @@ mod tests {
             let _ = parse(&bytes);
             let _ = parse(&[b"MSG ", &bytes[..], b"\r\n"].concat());
             let _ = parse(&[b"HMSG ", &bytes[..], b"\r\n"].concat());
+            let _ = parse_client(&bytes);
+            let _ = parse_client(&[b"HPUB ", &bytes[..], b"\r\n"].concat());
         }
     }
 }

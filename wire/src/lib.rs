@@ -15,6 +15,6 @@ mod options;
 mod stream;
 
 pub use connect::{Connected, ServerInfo, connect, connect_any, tls_config};
-pub use frame::{Frame, Message, Offsets, ProtocolError, ReadBuffer, encode_publish, encode_subscribe};
+pub use frame::{ClientFrame, Frame, Message, Offsets, ProtocolError, ReadBuffer, encode_publish, encode_subscribe};
 pub use options::{Auth, Error, Options, Server, TlsFiles};
 pub use stream::Stream;

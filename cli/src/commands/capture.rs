@@ -80,7 +80,13 @@ pub fn policy(args: &Understanding) -> Result<Option<Policy>> {
 /// What was typed, and what a workload says of answers.
 pub fn rules(args: &Understanding) -> Result<Rules> {
     let workload = args.rules.as_deref().map(compile::load).transpose()?.map(|(workload, _)| workload);
-    let mut rules = Rules { actions: args.action.clone(), session: args.session.clone(), timeout_ns: args.timeout, ..Rules::default() };
+    let mut rules = Rules {
+        actions: args.action.clone(),
+        session: args.session.clone(),
+        ids: args.id.clone(),
+        timeout_ns: args.timeout,
+        ..Rules::default()
+    };
     if let Some(workload) = workload {
         rules.streams = workload.streams.iter().map(|stream| workload.expand(stream)).collect();
         rules.answers = workload.answers.clone();
@@ -117,8 +123,10 @@ pub fn tell(output: &Path, composed: &Composed, ledger: &Ledger) -> Result<Exit>
             show_count(ledger.dropped)
         );
     }
-    for (from_ns, to_ns) in &ledger.gaps {
-        eprintln!("nothing was heard for {}; a verdict on a replay will say so", show_ns(to_ns - from_ns));
+    if !ledger.gaps.is_empty() {
+        let total = ledger.gaps.iter().map(|(from_ns, to_ns)| to_ns.saturating_sub(*from_ns)).fold(0, i64::saturating_add);
+        let (n, total) = (show_count(ledger.gaps.len() as u64), show_ns(total));
+        eprintln!("something was not heard: {n} gaps, {total} in all; a verdict on a replay will say so");
     }
     if ledger.cut_off {
         eprintln!("it was cut off: up to a second of its end is lacking");
