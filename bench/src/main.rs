@@ -37,6 +37,8 @@ enum Command {
     },
     /// Bare publisher of 64 KiB writes; prints messages per second
     RawPublish(Load),
+    /// Bare subscriber that counts frames; prints messages per second from the first to the last
+    RawReceive(Load),
     /// Answers requests on a subject until killed
     Echo(Load),
     /// async-nats: publishes
@@ -84,6 +86,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Command::Decode { run } => decode::run(&run)?,
         Command::Plain { schedule, output } => println!("{}", plain::write(&schedule, &output)?),
         Command::RawPublish(l) => println!("{}", raw::publish(&l.server, l.count, l.size)?),
+        Command::RawReceive(l) => println!("{}", raw::receive(&l.server, &l.subject, l.count)?),
         Command::Echo(l) => raw::echo(&l.server, &l.subject)?,
         Command::Publish(l) => runtime.block_on(peer::publish(&l.server, l.count, l.size, false))?,
         Command::PublishHeaders(l) => runtime.block_on(peer::publish(&l.server, l.count, l.size, true))?,

@@ -29,6 +29,31 @@ pub fn publish(address: &str, count: u64, size: usize) -> std::io::Result<f64> {
     Ok(count as f64 / began.elapsed().as_secs_f64())
 }
 
+/// Receives `count` messages and does nothing with them. Returns messages per second from the first on.
+pub fn receive(address: &str, subject: &str, count: u64) -> std::io::Result<f64> {
+    let mut tcp = TcpStream::connect(address)?;
+    tcp.write_all(format!("CONNECT {{\"verbose\":false,\"pedantic\":false,\"headers\":true}}\r\nSUB {subject} 1\r\nPING\r\n").as_bytes())?;
+    let mut buffer = wire::ReadBuffer::with_capacity(256 * 1024);
+    let (mut seen, mut began) = (0, None);
+    while seen < count {
+        while let Some(frame) = buffer.next_frame().map_err(std::io::Error::other)? {
+            match frame {
+                wire::Frame::Message(_) => {
+                    began.get_or_insert_with(Instant::now);
+                    seen += 1;
+                }
+                wire::Frame::Ping => tcp.write_all(b"PONG\r\n")?,
+                wire::Frame::Pong => println!("ready"),
+                _ => {}
+            }
+        }
+        if seen < count && buffer.fill(|free| tcp.read(free))? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(count as f64 / began.map_or(0.0, |began| began.elapsed().as_secs_f64()))
+}
+
 fn until_pong(tcp: &mut TcpStream) -> std::io::Result<()> {
     let (mut seen, mut chunk) = (Vec::new(), [0; 4096]);
     while !seen.windows(6).any(|w| w == b"PONG\r\n") {

@@ -67,7 +67,7 @@ fn schedule(args: &Inspect) -> Result<Exit> {
             "name": meta.name, "seed": meta.seed, "format": meta.format, "tool": meta.tool, "rows": meta.rows, "duration_ns": meta.duration_ns,
             "nominal_rate_per_sec": meta.nominal_rate_per_sec, "peak_rate_per_sec": meta.peak_rate_per_sec, "bytes": bytes,
             "sessions": sessions.len(), "actions": actions, "expected": expected, "buckets": by_bucket, "gated": gated,
-            "fingerprint": meta.fingerprint, "logical_hash": hash, "slo": meta.slo,
+            "fingerprint": meta.fingerprint, "logical_hash": hash, "slo": meta.slo, "losses": meta.losses, "history": meta.history,
         });
         print(&format!("{report:#}\n"));
         return Ok(Exit::Done);
