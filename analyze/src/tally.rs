@@ -239,6 +239,7 @@ pub fn cause(flags: u16) -> &'static str {
     [
         (Flags::DISCONNECTED, "disconnected"),
         (Flags::SOCKET_FULL, "socket_full"),
+        (Flags::NO_CONNECTION, "no_connection"),
         (Flags::LOADER_LATE, "loader_late"),
         (Flags::WOKE_LATE, "woke_late"),
     ]

@@ -306,7 +306,8 @@ fn generator_limits(counts: &Counts, late_ns: i64, rate: &RateSummary) -> Vec<St
             show_ns(late_ns)
         ));
     }
-    let blocked = ["socket_full", "disconnected"].iter().any(|cause| counts.late_by_cause.contains_key(cause)) || !counts.unsent.is_empty();
+    let blocked = ["socket_full", "no_connection", "disconnected"].iter().any(|cause| counts.late_by_cause.contains_key(cause))
+        || !counts.unsent.is_empty();
     if !blocked && rate.achieved_per_sec < ACHIEVED_MIN * rate.intended_per_sec {
         limits.push(format!(
             "the generator sent {} of {}; lower the rate",

@@ -294,11 +294,51 @@ pub struct Nats {
     pub yes: bool,
 }
 
+/// How requests over HTTP reach their servers.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "HTTP")]
+pub struct Http {
+    /// Send every request to this server: http://127.0.0.1:8080; a path in it comes before theirs
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    pub base_url: Option<String>,
+    /// Open connections to a server, at most; past that requests wait, and are flagged
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=60_000))]
+    pub max_connections: usize,
+    /// A connection takes no longer to open
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = units::parse_duration_ns)]
+    pub connect_timeout: i64,
+    /// Header of every request, in place of its own: 'Accept: text/html'; may be repeated
+    #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = header)]
+    pub header: Vec<(String, String)>,
+    /// Token for `Authorization: Bearer`: env:NAME or file:PATH
+    #[arg(long, value_name = "SOURCE")]
+    pub bearer: Option<String>,
+    /// Address of a server: shop.test:443=127.0.0.1:8443; may be repeated
+    #[arg(long, value_name = "NAME:PORT=ADDRESS", value_parser = resolve)]
+    pub resolve: Vec<(String, std::net::SocketAddr)>,
+    /// Take any certificate
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once(':').filter(|(name, _)| !name.trim().is_empty());
+    parts.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).ok_or_else(|| format!("`{text}` is not NAME: VALUE"))
+}
+
+fn resolve(text: &str) -> Result<(String, std::net::SocketAddr), String> {
+    let bad = || format!("`{text}` is not NAME:PORT=ADDRESS, like shop.test:443=127.0.0.1:8443");
+    let (name, address) = text.split_once('=').filter(|(name, _)| name.contains(':')).ok_or_else(bad)?;
+    Ok((name.to_owned(), address.parse().map_err(|_| bad())?))
+}
+
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  retempo check a.parquet\n  retempo check a.parquet --yes")]
 pub struct Check {
     /// Schedule file
     pub schedule: PathBuf,
+    #[command(flatten)]
+    pub http: Http,
     #[command(flatten)]
     pub nats: Nats,
 }
@@ -364,6 +404,8 @@ pub struct Replay {
     /// Refuse a schedule whose population this MongoDB does not hold
     #[arg(long, value_name = "URI")]
     pub mongo: Option<String>,
+    #[command(flatten)]
+    pub http: Http,
     #[command(flatten)]
     pub nats: Nats,
 }
@@ -702,6 +744,8 @@ pub struct Course {
     pub quiet: bool,
     #[command(flatten)]
     pub judge: Judge,
+    #[command(flatten)]
+    pub http: Http,
     #[command(flatten)]
     pub nats: Nats,
 }

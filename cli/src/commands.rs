@@ -8,6 +8,7 @@ mod course;
 mod demo;
 mod edit;
 mod fidelity;
+mod http;
 mod import;
 mod inspect;
 mod nats;

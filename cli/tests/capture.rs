@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Killed captures; more are a matter of time only.
-const ROUNDS: u32 = 50;
+const ROUNDS: u32 = 8;
 /// What may be lacking, and a margin for the time between a look at the clock and a kill.
 const LACKING: Duration = Duration::from_millis(1_100);
 

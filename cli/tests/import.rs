@@ -42,7 +42,13 @@ fn recordings_become_schedules_or_a_sentence() {
         ("import gor cut.gor -o x.parquet", "record 1: is cut: its end is lacking"),
         ("import vegeta r.ndjson -o x.parquet", "vegeta's targets have no times; say --rate"),
         ("import har r.csv -o x.parquet", "is no JSON"),
-        ("replay h.parquet", "action `get` goes over http; this replay speaks NATS only"),
+        ("replay h.parquet -o run-h", "http://h is not this machine; add --yes to send load to it"),
+        ("replay h.parquet -o run-h --base-url 127.0.0.1", "is not an address; write http://HOST:PORT"),
+        (
+            "replay h.parquet -o run-h --base-url http://127.0.0.1:1 --bearer env:NOT_SET_ANYWHERE",
+            "the variable NOT_SET_ANYWHERE is not set",
+        ),
+        ("replay h.parquet -o run-h --base-url http://127.0.0.1:1 -H nonsense", "`nonsense` is not NAME: VALUE"),
     ] {
         let (code, _, err) = run(dir.path(), line);
         assert_eq!(code, 2, "{line}: {err}");
@@ -105,4 +111,25 @@ fn a_folder_of_dumped_messages_becomes_a_schedule() {
     );
     let slots: Vec<_> = (0..3).map(|i| batch.row(i).slots().flatten().map(|s| (s.op, s.offset, s.width)).collect::<Vec<_>>()).collect();
     assert_eq!(slots, vec![vec![(0, 4, 6)]; 3], "the same id in each, made by the first");
+}
+
+#[test]
+fn an_imported_recording_is_replayed() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), harness::Site::new());
+    let targets: String =
+        (0..40).map(|n| format!("{{\"method\":\"POST\",\"url\":\"https://shop.test/echo?n={n}\",\"body\":\"aGk=\"}}\n")).collect();
+    std::fs::write(dir.path().join("t.json"), targets).unwrap();
+    let (code, _, err) = run(dir.path(), "import vegeta t.json --rate 40 -o t.parquet");
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = run(dir.path(), &format!("replay t.parquet -q --base-url {} -o run-t", site.url()));
+    assert_eq!(code, 0, "{err}");
+    let (_, report, _) = run(dir.path(), "analyze run-t");
+    assert!(report.contains("post/response"), "{report}");
+    assert_eq!(site.heard(), vec!["/echo hi"; 40]);
+    // Another server, and a limit that is reached.
+    let resolved = format!("replay t.parquet -q --resolve shop.test:443={} --insecure -o run-r", site.url().trim_start_matches("http://"));
+    let (code, _, err) = run(dir.path(), &resolved);
+    assert_eq!(code, 0, "{err}");
+    let (_, report, _) = run(dir.path(), "analyze run-r");
+    assert!(report.contains("tls"), "a server without TLS is no HTTPS server: {report}");
 }

@@ -1,7 +1,7 @@
 //! What waits in the target's consumers, from the JetStream API or from the server's monitoring port.
 
+use crate::ask::Http;
 use crate::control;
-use crate::http::Http;
 use crate::live::Consumer;
 use crate::options::Options;
 use crate::shared::Shared;

@@ -153,6 +153,23 @@ impl Decoder {
     }
 }
 
+impl Decoder {
+    /// What the response to an op of an action means. `failed` is the class of an error that the transport tells of: a status, a
+    /// connection that was refused. `None` if no rule asks for it.
+    pub fn response<'a>(&self, op: i64, action: u16, payload: &'a [u8], failed: Option<&str>) -> Option<Answer<'a>> {
+        let message = Message { subject: b"", sid: 0, reply: None, headers: b"", payload };
+        let applies = |rule: &&Rule| rule.when.as_ref().is_none_or(|(pointer, wanted)| pointer.find(payload).is_some() == *wanted);
+        let rule = self.inbox.get(usize::from(action))?.iter().find(applies)?;
+        let (status, code) = match (status(rule, &message), failed) {
+            // What the target says of its error tells more than a number.
+            ((Status::Error, Some(code)), Some(_)) if code != "error" => (Status::Error, Some(code)),
+            (_, Some(class)) => (Status::Error, Some(class.to_owned())),
+            (said, None) => said,
+        };
+        Some(Answer { whose: Whose::Op(op), answer: rule.answer, broadcast: rule.broadcast, status, code, recipient: 0, payload })
+    }
+}
+
 /// The key of these fields, if all are there.
 fn key(fields: &[Pointer], json: &[u8]) -> Option<i64> {
     let mut texts = Vec::new();

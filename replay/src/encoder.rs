@@ -1,9 +1,11 @@
 //! What an op of this run looks like on the wire: ids, times and the reply inbox.
 
 use crate::connection::Connection;
-use crate::options::Plan;
+use crate::http::request;
+use crate::options::{Plan, Transport};
 use schedule::{Id, IdKey, Slot, SlotKind, units};
 use std::io::Write;
+use wire::Offsets;
 
 /// What all ops of a run have in common.
 pub(crate) struct Encoder {
@@ -20,6 +22,7 @@ pub(crate) struct Encoder {
     prefixes: Vec<String>,
     /// Bytes that the server takes at a time.
     max_payload: usize,
+    transport: Transport,
 }
 
 impl Encoder {
@@ -33,12 +36,29 @@ impl Encoder {
             wants_inbox: (0..plan.meta.actions.len()).map(|action| plan.meta.wants_inbox(action as u16)).collect(),
             prefixes: publishing.map(|c| c.inbox_prefix.clone()).collect(),
             max_payload,
+            transport: plan.transport,
+        }
+    }
+
+    /// Appends the frame of an op, and says where its parts begin.
+    pub fn encode<'a>(
+        &self,
+        out: &mut Vec<u8>,
+        target: &str,
+        reply: Option<&[u8]>,
+        headers: impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone,
+        payload: &[u8],
+        at: &mut Offsets,
+    ) {
+        match self.transport {
+            Transport::Nats => wire::encode_publish(out, target, reply, headers, payload, at),
+            Transport::Http => request::encode(out, target, headers, payload, at),
         }
     }
 
     /// The connection that a session keeps to.
     pub fn connection(&self, session: u32) -> u16 {
-        (session as usize % self.prefixes.len()) as u16
+        (session as usize % self.prefixes.len().max(1)) as u16
     }
 
     /// The number in the run of row `row` of a lap.
@@ -54,7 +74,7 @@ impl Encoder {
     /// Writes an op's reply inbox to `out`, which is empty afterwards if its action has none.
     pub fn inbox(&self, connection: u16, action: u16, op: i64, out: &mut Vec<u8>) {
         out.clear();
-        if self.wants_inbox[usize::from(action)] {
+        if self.transport == Transport::Nats && self.wants_inbox[usize::from(action)] {
             out.extend_from_slice(self.prefixes[usize::from(connection)].as_bytes());
             // The action tells which rules apply to what comes back.
             write!(out, ".{action}.").expect("a Vec takes everything");

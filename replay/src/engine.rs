@@ -1,16 +1,19 @@
 //! Sets the threads up, waits for the drain, and closes the run.
 
+use crate::answer_log::AnswerLog;
 use crate::clock::{Clock, thread_cpu_ns};
 use crate::connection::Connection;
 use crate::decode::Decoder;
 use crate::encoder::Encoder;
+use crate::http::{Collector, Dispatcher, Exchanges, Told};
 use crate::live::Live;
-use crate::loader::{self, Loader};
+use crate::loader::{self, FrameBatch, Loader};
 use crate::logger::Logger;
-use crate::options::{Error, Options, Plan};
+use crate::options::{Error, Options, Plan, Transport};
 use crate::receiver::{Incoming, Receiver};
 use crate::release::{Released, Releases};
 use crate::sender::Sender;
+use crate::sent_log::SentLog;
 use crate::shared::{AnswerRecord, Counters, Progress, SentRecord, Shared, Stop};
 use crate::steps::{Conduct, Steps, Stretches};
 use crate::{metrics, monitor, os, reconnect};
@@ -20,6 +23,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+use tokio::runtime::Runtime;
 use wire::Connected;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -78,8 +83,10 @@ fn run(
     let scraped = options.metrics_addr.map(metrics::listen).transpose()?;
     let key = IdKey::new(options.run.as_bytes());
     let decoder = Decoder::new(key.clone(), &plan.meta.actions, &plan.meta.answers);
-    let publishing = options.connections.number(plan)?;
-    let (connections, opened) = connect_all(options, publishing, &decoder)?;
+    let (connections, opened) = match plan.transport {
+        Transport::Nats => connect_all(options, options.connections.number(plan)?, &decoder)?,
+        Transport::Http => (Vec::new(), Vec::new()),
+    };
     let max_payload = opened.iter().map(|c| c.info.max_payload).min().unwrap_or(usize::MAX);
     let (sent_in, sent_out) = touched(buffer_records(plan, 1.0), SentRecord::default);
     let (answers_in, answers_out) = touched(buffer_records(plan, 4.0), AnswerRecord::default);
@@ -95,48 +102,42 @@ fn run(
         releases,
         ..Shared::new(clock, stop.clone(), connections, notes)
     });
+    let (frames_in, frames) = mpsc::sync_channel(loader::BATCHES_AHEAD);
+    let ways = Ways {
+        frames,
+        released: Released::new(released),
+        sends: SentLog { shared: shared.clone(), out: sent_in },
+        answers: AnswerLog::new(shared.clone(), answers_in),
+        decoder,
+    };
     let manifest = manifest(options, plan, shared.connections.iter().map(|c| c.role), &opened, anchor_epoch_ns);
+    let granted = Arc::new(Mutex::new(Granted::default()));
+    let mut threads = Threads::default();
+    // What cannot be used is told before there is a run.
+    let over_http = (plan.transport == Transport::Http).then(|| OverHttp::new(&shared, options, plan)).transpose()?;
     manifest.write(&options.run_dir)?;
 
-    let mut threads = Threads::default();
     let logger = Logger { shared: shared.clone(), sent: sent_out, answers: answers_out, notes: notes_out };
     // What cannot be recorded is not sent.
     let (dir, stop_sending) = (options.run_dir.clone(), stop.clone());
     let logging = spawn("logger", move || logger.run(&dir).inspect_err(|_| _ = stop_sending.ask()));
-    let (incoming_in, incoming) = mpsc::channel();
-    install(&shared.connections, opened, &incoming_in);
-    let receiver =
-        Receiver { shared: shared.clone(), decoder, incoming, log: answers_in, codes: Default::default(), noted: Default::default() };
-    threads.add("receiver", move || receiver.run());
-    let (reconnecting, nats) = (shared.clone(), options.nats.clone());
-    threads.add("reconnect", move || reconnect::run(&reconnecting, &nats, &incoming_in));
     let (monitored, asked, streams) = (shared.clone(), options.clone(), plan.meta.streams.clone());
     threads.add("monitor", move || monitor::run(&monitored, &asked, &streams));
     if let Some(listener) = scraped {
         let (told, meta) = (shared.clone(), plan.meta.clone());
         threads.add("metrics", move || metrics::serve(&told, &meta, listener));
     }
-    let (frames_in, frames) = mpsc::sync_channel(loader::BATCHES_AHEAD);
     let receivers = options.receivers.clone();
     let loader = Loader { shared: shared.clone(), plan: plan.clone(), encoder, receivers, stretches, out: frames_in };
     let path = options.schedule.clone();
     threads.add("loader", move || loader.run(&path));
-    let sender = Sender {
-        shared: shared.clone(),
-        batches: frames,
-        released: Released::new(released),
-        log: sent_in,
-        rate_per_sec: plan.meta.peak_rate_per_sec * plan.tempo.speed(),
-        on_disconnect: options.on_disconnect,
-        write_spacing_ns: options.write_spacing_ns,
-        give_up_ns: drain_timeout_ns(options, plan),
+    let runtime = match over_http {
+        Some(http) => Some(http.start(&mut threads, ways, &granted)),
+        None => {
+            start_nats(&mut threads, ways, opened, options, plan, &granted);
+            None
+        }
     };
-    let granted = Arc::new(Mutex::new(Granted::default()));
-    let asked = granted.clone();
-    threads.add("pacer", move || {
-        *asked.lock().expect("no panic while locked") = request_pacing();
-        sender.run();
-    });
 
     wait_for_the_end(&shared, options, plan, progress, steps.as_mut());
     shared.finish.store(true, Relaxed);
@@ -145,11 +146,96 @@ fn run(
     let (logged, logger_cpu_ns) = logging.join().expect("the logger does not panic");
     logged?;
     cpu_ns.push(("logger", logger_cpu_ns));
+    if let Some(runtime) = runtime {
+        // Requests whose responses nobody waits for any more.
+        runtime.shutdown_background();
+    }
     if let Some(error) = shared.failure.lock().expect("no panic while locked").take() {
         return Err(error);
     }
     let granted = granted.lock().expect("no panic while locked").clone();
     close(&shared, options, Manifest { granted, totals: totals(&shared.counters, cpu_ns), ..manifest })
+}
+
+/// What the threads of a transport take, and where they bring it.
+struct Ways {
+    frames: mpsc::Receiver<FrameBatch>,
+    released: Released,
+    sends: SentLog,
+    answers: AnswerLog,
+    decoder: Decoder,
+}
+
+fn start_nats(threads: &mut Threads, ways: Ways, opened: Vec<Connected>, options: &Options, plan: &Plan, granted: &Arc<Mutex<Granted>>) {
+    let shared = ways.sends.shared.clone();
+    let (incoming_in, incoming) = mpsc::channel();
+    install(&shared.connections, opened, &incoming_in);
+    let receiver = Receiver { shared: shared.clone(), decoder: ways.decoder, incoming, log: ways.answers };
+    threads.add("receiver", move || receiver.run());
+    let (reconnecting, nats) = (shared.clone(), options.nats.clone());
+    threads.add("reconnect", move || reconnect::run(&reconnecting, &nats, &incoming_in));
+    let sender = Sender {
+        shared,
+        batches: ways.frames,
+        released: ways.released,
+        log: ways.sends,
+        rate_per_sec: plan.meta.peak_rate_per_sec * plan.tempo.speed(),
+        on_disconnect: options.on_disconnect,
+        write_spacing_ns: options.write_spacing_ns,
+        give_up_ns: drain_timeout_ns(options, plan),
+    };
+    threads.pace(granted, move || sender.run());
+}
+
+/// What is there before an HTTP run begins.
+struct OverHttp {
+    runtime: Runtime,
+    exchanges: Arc<Exchanges>,
+    told: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
+    rate_per_sec: f64,
+    give_up_ns: i64,
+}
+
+impl OverHttp {
+    fn new(shared: &Arc<Shared>, options: &Options, plan: &Plan) -> Result<OverHttp, Error> {
+        if plan.servers.contains("") && options.http.base_url.is_none() {
+            return Err(Error::Plan(format!(
+                "{}: some requests name no server; say --base-url http://HOST:PORT",
+                options.schedule.display()
+            )));
+        }
+        allow_files((options.http.max_connections * plan.servers.len().max(1)) as u64)?;
+        let told = mpsc::channel();
+        let timeouts = plan.meta.actions.iter().map(|action| Duration::from_nanos(action.timeout_ns as u64)).collect();
+        Ok(OverHttp {
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .thread_name("http")
+                .enable_all()
+                .build()
+                .expect("the system gives threads"),
+            exchanges: Arc::new(Exchanges::new(shared.clone(), &options.http, timeouts, told.0.clone())?),
+            told,
+            rate_per_sec: plan.meta.peak_rate_per_sec * plan.tempo.speed(),
+            give_up_ns: drain_timeout_ns(options, plan),
+        })
+    }
+
+    fn start(self, threads: &mut Threads, ways: Ways, granted: &Arc<Mutex<Granted>>) -> Runtime {
+        let dispatcher = Dispatcher {
+            shared: ways.sends.shared.clone(),
+            batches: ways.frames,
+            released: ways.released,
+            exchanges: self.exchanges,
+            told: self.told.0,
+            runtime: self.runtime.handle().clone(),
+            rate_per_sec: self.rate_per_sec,
+            give_up_ns: self.give_up_ns,
+        };
+        let collector = Collector { told: self.told.1, decoder: ways.decoder, sends: ways.sends, answers: ways.answers };
+        threads.add("collector", move || collector.run());
+        threads.pace(granted, move || dispatcher.run());
+        self.runtime
+    }
 }
 
 /// The last word on the run.
@@ -177,6 +263,15 @@ struct Threads(Vec<(&'static str, JoinHandle<((), i64)>)>);
 impl Threads {
     fn add(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) {
         self.0.push((name, spawn(name, run)));
+    }
+
+    /// The thread that keeps the times.
+    fn pace(&mut self, granted: &Arc<Mutex<Granted>>, run: impl FnOnce() + Send + 'static) {
+        let asked = granted.clone();
+        self.add("pacer", move || {
+            *asked.lock().expect("no panic while locked") = request_pacing();
+            run();
+        });
     }
 
     /// What each took of a core, ns.
@@ -275,6 +370,12 @@ fn allow_files(connections: u64) -> Result<(), Error> {
 fn manifest(options: &Options, plan: &Plan, roles: impl Iterator<Item = Role>, opened: &[Connected], anchor_epoch_ns: i64) -> Manifest {
     let mut target: Vec<String> = opened.iter().map(|c| format!("{} nats-server {}", c.server, c.info.version)).collect();
     target.dedup();
+    if plan.transport == Transport::Http {
+        target = options.http.base_url.iter().cloned().collect();
+        if target.is_empty() {
+            target = plan.servers.iter().cloned().collect();
+        }
+    }
     let connection = |(role, c): (Role, &Connected)| ConnectionInfo { role, server: c.server.to_string() };
     Manifest {
         format: RUN_FORMAT,

@@ -1,74 +1,61 @@
-//! Asking over HTTP, off the hot path: a Prometheus, the server's monitoring port.
+//! HTTP/1.1: the other way to a target.
+//!
+//! ```text
+//! frames ─ dispatcher ─► exchanges (tasks) ─ pool ─► connections ─► target
+//!                           │ sent, answered
+//!                           ▼
+//!                       collector ──► sends, replies, phases; gates
+//! ```
+//!
+//! * The **dispatcher** sleeps to absolute times, as the pacer of NATS does, and starts an exchange for each op. It waits for nothing else.
+//! * An **exchange** takes a connection that is free, or opens one, up to as many as may be; past that it waits, and says so.
+//! * The **collector** is the one that logs.
+//!
+//! An op is *sent* when its exchange begins to do something on the network: to write to a connection that is there, or to open one.
+//! What opening takes is the target's time, and in the `phases` log by itself.
 
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::error::Error;
-use std::path::Path;
+mod collector;
+mod dispatcher;
+mod exchange;
+mod pool;
+pub(crate) mod request;
+
+pub(crate) use collector::{Collector, Told};
+pub(crate) use dispatcher::Dispatcher;
+pub(crate) use exchange::Exchanges;
+
+use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::UnixStream;
 
-/// An answer takes no longer, or it is none.
-const TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Asks, over connections that are kept.
-pub(crate) struct Http {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+/// How HTTP operations reach their servers.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// All go to this server, `http://127.0.0.1:8080`, whatever the schedule says; a path here comes before theirs.
+    pub base_url: Option<String>,
+    /// Open connections to a server, at most.
+    pub max_connections: usize,
+    /// A connection takes no longer to open.
+    pub connect_timeout: Duration,
+    /// Headers of every request, in place of those of the same name.
+    pub headers: Vec<(String, String)>,
+    /// Addresses of names, `("shop.test:80", 127.0.0.1:8080)`, in place of what the resolver says.
+    pub resolve: Vec<(String, SocketAddr)>,
+    /// Files for TLS.
+    pub tls: wire::TlsFiles,
+    /// Any certificate will do.
+    pub insecure: bool,
 }
 
-impl Http {
-    /// Of authorities that the system trusts.
-    pub fn new() -> Http {
-        let tls = wire::tls_config(&wire::TlsFiles::default()).expect("no files are read");
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        Http { client: Client::builder(TokioExecutor::new()).build(connector) }
+impl Default for HttpOptions {
+    fn default() -> HttpOptions {
+        HttpOptions {
+            base_url: None,
+            max_connections: 1_000,
+            connect_timeout: Duration::from_secs(5),
+            headers: Vec::new(),
+            resolve: Vec::new(),
+            tls: wire::TlsFiles::default(),
+            insecure: false,
+        }
     }
-
-    /// The body of what is at `path` of a server; `url` is where it is, `http://127.0.0.1:9090`.
-    ///
-    /// # Errors
-    /// A sentence that begins with `url`.
-    pub async fn get(&self, url: &str, path: &str) -> Result<Bytes, String> {
-        let uri = format!("{url}{path}").parse().map_err(|e| format!("{url} is no address: {e}"))?;
-        let asked = async {
-            let response = self.client.get(uri).await.map_err(|e| root(&e))?;
-            Ok(response.into_body().collect().await.map_err(|e| root(&e))?.to_bytes())
-        };
-        let answered = tokio::time::timeout(TIMEOUT, asked).await.map_err(|_| format!("{url} did not answer in 2 s"))?;
-        answered.map_err(|e: String| format!("{url}: {e}"))
-    }
-}
-
-/// The body of what is at `path` of a server on this machine that listens at `socket`.
-///
-/// # Errors
-/// A sentence that begins with the socket.
-pub(crate) fn get_local(socket: &Path, path: &str) -> Result<Bytes, String> {
-    let asked = async {
-        let stream = UnixStream::connect(socket).await.map_err(|e| e.to_string())?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| root(&e))?;
-        let request = Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
-        // It ends when the connection does.
-        tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(|e| root(&e))?;
-        Ok(response.into_body().collect().await.map_err(|e| root(&e))?.to_bytes())
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    let answered = runtime.block_on(async { tokio::time::timeout(TIMEOUT, asked).await });
-    let answered = answered.map_err(|_| format!("{} did not answer in 2 s", socket.display()))?;
-    answered.map_err(|e: String| format!("{}: {e}", socket.display()))
-}
-
-/// What went wrong underneath: `Connection refused`, not `client error (Connect)`.
-fn root(error: &dyn Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -16,6 +16,8 @@
 //! `clock.rs` is the only file that reads a clock, `os.rs` the only one with unsafe code.
 #![deny(unsafe_code)]
 
+mod answer_log;
+mod ask;
 mod backlog;
 mod bind;
 mod clock;
@@ -36,17 +38,21 @@ mod os;
 mod outbox;
 pub mod pacer;
 mod promql;
+mod ready;
 mod receiver;
 mod receivers;
 mod reconnect;
 mod release;
 mod sender;
+mod sent_log;
 mod shared;
+mod spin;
 mod steps;
 mod watch;
 
 pub use engine::{Report, replay, replay_steps};
-pub use options::{Connections, Error, OnDisconnect, Options, Plan, TempoChoice};
+pub use http::HttpOptions;
+pub use options::{Connections, Error, OnDisconnect, Options, Plan, TempoChoice, Transport};
 pub use promql::Promql;
 pub use receivers::{Listener, Receivers};
 pub use shared::{Progress, Stop};

@@ -221,7 +221,7 @@ impl<'a> Builder<'a> {
         }
         encoder.inbox(frame.connection, frame.action, frame.op, &mut self.inbox);
         let reply = (!self.inbox.is_empty()).then_some(self.inbox.as_slice());
-        wire::encode_publish(&mut self.batch.bytes, row.target, reply, row.headers(), row.payload, &mut self.at);
+        encoder.encode(&mut self.batch.bytes, row.target, reply, row.headers(), row.payload, &mut self.at);
         for slot in row.slots().flatten() {
             let start = start_of(&slot, &self.at);
             encoder.fill(slot, lap, intended_ns, &mut self.batch.bytes[start..start + usize::from(slot.width)]);

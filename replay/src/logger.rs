@@ -2,7 +2,7 @@
 
 use crate::decode::Whose;
 use crate::shared::{AnswerRecord, NOTHING, Note, SentRecord, Shared, UNGATED, UNKEYED};
-use runlog::{Broadcast, Event, EventKind, Keyed, LogWriter, Metric, Reply, Sealer, Sent};
+use runlog::{Broadcast, Event, EventKind, Keyed, LogWriter, Metric, Phases, Reply, Sealer, Sent};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
@@ -24,6 +24,7 @@ struct Logs {
     replies: LogWriter<Reply>,
     broadcasts: LogWriter<Broadcast>,
     keyed: LogWriter<Keyed>,
+    phases: LogWriter<Phases>,
     events: LogWriter<Event>,
     metrics: LogWriter<Metric>,
 }
@@ -37,6 +38,7 @@ impl Logger {
             replies: LogWriter::create(dir, &sealer),
             broadcasts: LogWriter::create(dir, &sealer),
             keyed: LogWriter::create(dir, &sealer),
+            phases: LogWriter::create(dir, &sealer),
             events: LogWriter::create(dir, &sealer),
             metrics: LogWriter::create(dir, &sealer),
         };
@@ -54,6 +56,7 @@ impl Logger {
                 logs.replies.flush()?;
                 logs.broadcasts.flush()?;
                 logs.keyed.flush()?;
+                logs.phases.flush()?;
                 logs.metrics.flush()?;
                 logs.events.flush()?;
                 self.shared.counters.flushed_ns.store(watermark, Relaxed);
@@ -68,6 +71,7 @@ impl Logger {
         logs.replies.close()?;
         logs.broadcasts.close()?;
         logs.keyed.close()?;
+        logs.phases.close()?;
         logs.metrics.close()?;
         logs.events.close()?;
         sealer.finish()
@@ -95,7 +99,10 @@ impl Logger {
             })?;
         }
         while let Ok(r) = self.answers.pop() {
-            let AnswerRecord { whose, answer, status, connection, received_ns, bytes, recipient, code, broadcast } = r;
+            let AnswerRecord { whose, answer, status, connection, received_ns, bytes, recipient, code, broadcast, phases } = r;
+            if let Some(phases) = phases {
+                logs.phases.push(*phases)?;
+            }
             match whose {
                 Whose::Key(key) => logs.keyed.push(Keyed { key, answer, received_ns, connection, status, code, bytes, recipient })?,
                 Whose::Op(op) if broadcast => {

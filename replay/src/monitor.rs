@@ -1,7 +1,7 @@
 //! Once a second: the target's backlog and our own use of the machine.
 
+use crate::ask::Http;
 use crate::backlog::Backlogs;
-use crate::http::Http;
 use crate::options::Options;
 use crate::os;
 use crate::promql::Promql;

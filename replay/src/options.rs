@@ -1,5 +1,6 @@
+use crate::http::request;
 use schedule::{Batch, Meta, Reader, Tempo};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Op numbers are below this: an id has room for no more.
@@ -18,6 +19,8 @@ pub struct Options {
     pub command: Vec<String>,
     /// The server.
     pub nats: wire::Options,
+    /// How HTTP operations reach theirs.
+    pub http: crate::HttpOptions,
     /// How fast.
     pub tempo: TempoChoice,
     /// Laps; `None` is one, or as many as `duration_ns` needs.
@@ -58,6 +61,7 @@ impl Options {
             run: run.to_owned(),
             command: Vec::new(),
             nats,
+            http: crate::HttpOptions::default(),
             tempo: TempoChoice::Tempo(Tempo::default()),
             loops: None,
             duration_ns: None,
@@ -123,6 +127,32 @@ pub enum OnDisconnect {
     Skip,
 }
 
+/// What carries the operations of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// NATS.
+    Nats,
+    /// HTTP/1.1.
+    Http,
+}
+
+impl Transport {
+    fn of(meta: &Meta) -> Result<Transport, String> {
+        let mut found = None;
+        for action in &meta.actions {
+            let transport = match action.transport.as_str() {
+                "nats" => Transport::Nats,
+                "http" => Transport::Http,
+                other => return Err(format!("action `{}` goes over {other}; this replay speaks NATS and HTTP", action.name)),
+            };
+            if *found.get_or_insert(transport) != transport {
+                return Err("some actions go over NATS and some over HTTP; cut it in two by --action, and replay both".into());
+            }
+        }
+        Ok(found.unwrap_or(Transport::Nats))
+    }
+}
+
 /// Why a replay could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -148,6 +178,10 @@ pub enum Error {
 pub struct Plan {
     /// Metadata of the schedule.
     pub meta: Meta,
+    /// What carries it.
+    pub transport: Transport,
+    /// Over HTTP: where its requests go, `http://127.0.0.1:8080`; empty for those that name no server.
+    pub servers: BTreeSet<String>,
     /// Tempo.
     pub tempo: Tempo,
     /// Laps.
@@ -196,9 +230,7 @@ impl Plan {
         if meta.rows == 0 || meta.duration_ns <= 0 {
             return Err(refuse("the schedule has no operations".into()));
         }
-        if let Some(action) = meta.actions.iter().find(|action| action.transport != "nats") {
-            return Err(refuse(format!("action `{}` goes over {}; this replay speaks NATS only", action.name, action.transport)));
-        }
+        let transport = Transport::of(&meta).map_err(refuse)?;
         let tempo = match tempo {
             TempoChoice::Tempo(tempo) => tempo.clone(),
             TempoChoice::Rate(rate) => Tempo::for_rate(*rate, meta.rows, meta.duration_ns),
@@ -211,6 +243,8 @@ impl Plan {
         }
         let mut plan = Plan {
             rate_per_sec: meta.nominal_rate_per_sec * tempo.speed(),
+            transport,
+            servers: BTreeSet::new(),
             ops_by_action: vec![0; meta.actions.len()],
             sessions: 1,
             buckets: BTreeMap::new(),
@@ -257,6 +291,12 @@ impl Plan {
                 return Err(format!("op {} cannot be sent twice (its action is marked once); replay without --loops", row.op));
             }
             self.ops_by_action[usize::from(row.action)] += 1;
+            if self.transport == Transport::Http {
+                let server = request::server(row.target).map_err(|what| format!("op {}: {what}", row.op))?;
+                if !self.servers.contains(server) {
+                    self.servers.insert(server.to_owned());
+                }
+            }
             if let Some(bucket) = row.bucket {
                 match self.buckets.get_mut(bucket) {
                     Some(ops) => *ops += 1,

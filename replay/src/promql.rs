@@ -1,6 +1,6 @@
 //! CPU of the target's parts as a Prometheus sees it: instant queries.
 
-use crate::http::Http;
+use crate::ask::Http;
 
 /// What to ask, and whom.
 #[derive(Debug, Clone, PartialEq, Eq)]

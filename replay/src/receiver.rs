@@ -1,11 +1,12 @@
 //! The receiver thread: stamps each read, parses, decodes, hands the record on.
 
+use crate::answer_log::{AnswerLog, Arrival};
 use crate::connection::Connection;
-use crate::decode::{Answer, Decoded, Decoder, Source, Whose};
-use crate::shared::{AnswerRecord, Note, Shared, answer_hash};
-use runlog::{Event, EventKind, Role, Status};
+use crate::decode::{Decoded, Decoder, Source};
+use crate::shared::{Note, Shared};
+use runlog::{Event, EventKind, Role};
 use rustix::event::epoll;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,10 +15,6 @@ use wire::{Frame, Message, ReadBuffer, Stream};
 
 /// Reads of one connection before the others get their turn.
 const READS_MAX: usize = 16;
-/// Distinct error classes; the rest are `other`.
-const CLASSES_MAX: usize = 256;
-/// Characters kept of the first body of an error class.
-const BODY_CHARS: usize = 200;
 
 /// A stream to listen to, with what arrived behind its handshake.
 pub(crate) struct Incoming {
@@ -31,9 +28,7 @@ pub(crate) struct Receiver {
     pub shared: Arc<Shared>,
     pub decoder: Decoder,
     pub incoming: mpsc::Receiver<Incoming>,
-    pub log: rtrb::Producer<AnswerRecord>,
-    pub codes: HashMap<String, Arc<str>>,
-    pub noted: HashSet<(u8, Arc<str>)>,
+    pub log: AnswerLog,
 }
 
 impl Receiver {
@@ -135,34 +130,8 @@ impl Receiver {
             Decoded::Ignored => {}
             Decoded::Foreign => drop(counters.foreign.fetch_add(1, Relaxed)),
             Decoded::Answer(answer) => {
-                counters.answers.fetch_add(1, Relaxed);
-                let (Whose::Op(id) | Whose::Key(id)) = answer.whose;
-                counters.answers_hash.fetch_add(answer_hash(id, answer.answer), Relaxed);
-                counters.last_answer_ns.store(now_ns, Relaxed);
-                if let Some(releases) = &self.shared.releases {
-                    releases.answered(answer.whose, answer.answer, answer.status != Status::Error, now_ns, message.payload);
-                }
-                let code = answer.code.as_deref().map(|text| intern(&mut self.codes, text));
-                if let Some(live) = &self.shared.live {
-                    live.answered(answer.whose, answer.answer, answer.status, code.as_deref(), now_ns);
-                }
-                if let (Status::Error, Some(code)) = (answer.status, &code) {
-                    note_first(&self.shared, &mut self.noted, &answer, code, now_ns);
-                }
-                let record = AnswerRecord {
-                    whose: answer.whose,
-                    answer: answer.answer,
-                    broadcast: answer.broadcast,
-                    status: answer.status as u8,
-                    connection: connection.index,
-                    received_ns: now_ns,
-                    bytes: message.payload.len() as u32,
-                    recipient: if answer.recipient == 0 { connection.recipient } else { answer.recipient },
-                    code,
-                };
-                if self.log.push(record).is_err() {
-                    self.shared.counters.dropped.fetch_add(1, Relaxed);
-                }
+                let (connection, recipient) = (connection.index, connection.recipient);
+                self.log.push(&answer, Arrival { connection, recipient, received_ns: now_ns, phases: None });
             }
         }
     }
@@ -175,22 +144,5 @@ fn pong(connection: &Connection, stream: &Stream) {
         let _ = stream.write(b"PONG\r\n");
     } else {
         connection.queue_control(b"PONG\r\n");
-    }
-}
-
-fn intern(codes: &mut HashMap<String, Arc<str>>, text: &str) -> Arc<str> {
-    if let Some(code) = codes.get(text) {
-        return code.clone();
-    }
-    let text = if codes.len() < CLASSES_MAX { text } else { "other" };
-    codes.entry(text.to_owned()).or_insert_with(|| text.into()).clone()
-}
-
-/// Keeps the first body of each error class.
-fn note_first(shared: &Shared, noted: &mut HashSet<(u8, Arc<str>)>, answer: &Answer<'_>, code: &Arc<str>, now_ns: i64) {
-    if noted.insert((answer.answer, code.clone())) {
-        let body: String = String::from_utf8_lossy(answer.payload).chars().take(BODY_CHARS).collect();
-        let (Whose::Op(id) | Whose::Key(id)) = answer.whose;
-        shared.note(Note::Event(Event::new(now_ns, EventKind::FirstError, id, Some(&format!("{code}: {body}")))));
     }
 }

@@ -167,7 +167,8 @@ impl Releases {
         self.encoder.inbox(frame.connection, frame.action, frame.op, &mut inbox);
         let reply = (!inbox.is_empty()).then_some(inbox.as_slice());
         let headers: Vec<(&str, &str)> = row.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        wire::encode_publish(&mut bytes, &row.target, reply, headers.into_iter(), &row.payload, &mut wire::Offsets::default());
+        let mut at = wire::Offsets::default();
+        self.encoder.encode(&mut bytes, &row.target, reply, headers.into_iter(), &row.payload, &mut at);
         (frame.end, frame.too_large) = (bytes.len(), self.encoder.too_large(&row.payload));
         bytes
     }

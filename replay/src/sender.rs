@@ -1,16 +1,17 @@
 //! The pacer thread: sleeps to absolute times, writes what is due, never waits for anything else.
 
-use crate::clock::thread_cpu_ns;
 use crate::connection::Connection;
 use crate::loader::{Frame, FrameBatch};
 use crate::options::OnDisconnect;
 use crate::outbox::Outbox;
 use crate::pacer::{self, Step};
+use crate::ready::Ready;
 use crate::release::{Release, Released};
-use crate::shared::{Counters, NOTHING, SentRecord, Shared, UNGATED, answer_hash};
+use crate::sent_log::{SentLog, Written, record};
+use crate::shared::{SentRecord, Shared, UNGATED};
+use crate::spin::Spin;
 use runlog::{EventKind, Flags, Outcome};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
@@ -24,53 +25,25 @@ const STARVED_NS: i64 = 100_000;
 const STARVED_MAX: i64 = 20;
 /// Longest sleep: connections and signals are looked after at least this often, ns.
 const NAP_NS: i64 = 50_000_000;
-/// A send later than this is flagged with its cause, ns.
-const LATE_NS: i64 = 1_000_000;
 /// Bytes kept for a connection that takes no more, so that it does not hold up the others.
 const OUTBOX_BYTES_MAX: usize = 64 << 20;
 /// The same for the only one, which can hold up nothing but the loader.
 const ONLY_OUTBOX_BYTES_MAX: usize = 256 << 10;
 /// How often the server is asked to confirm what it got, ns.
 const PING_NS: i64 = 200_000_000;
-/// Above this rate nothing is gained by spinning.
-const SPIN_RATE_MAX: f64 = 20_000.0;
-const SPIN_NS: i64 = 20_000;
-/// Of a core, above which the spin is dropped.
-const OWN_CPU_MAX: f64 = 0.8;
 
 pub(crate) struct Sender {
     pub shared: Arc<Shared>,
     pub batches: mpsc::Receiver<FrameBatch>,
     /// Ops that had to wait for answers.
     pub released: Released,
-    pub log: rtrb::Producer<SentRecord>,
+    pub log: SentLog,
     pub rate_per_sec: f64,
     pub on_disconnect: OnDisconnect,
     /// Least time between two writes.
     pub write_spacing_ns: i64,
     /// How long what waits for a connection is kept once nothing more is due, ns.
     pub give_up_ns: i64,
-}
-
-/// What one write got out, for the counters.
-#[derive(Default)]
-struct Written {
-    ops: i64,
-    bytes: i64,
-    expected: i64,
-    expected_hash: u64,
-}
-
-impl Written {
-    fn add_to(&self, c: &Counters, sent_ns: i64) {
-        if self.ops > 0 {
-            c.sent.fetch_add(self.ops, Relaxed);
-            c.sent_bytes.fetch_add(self.bytes, Relaxed);
-            c.expected.fetch_add(self.expected, Relaxed);
-            c.expected_hash.fetch_add(self.expected_hash, Relaxed);
-            c.last_sent_ns.store(sent_ns, Relaxed);
-        }
-    }
 }
 
 /// The way to one connection.
@@ -172,7 +145,7 @@ impl Sender {
         self.shared.counters.due.fetch_add(1, Relaxed);
         let Release { frame, bytes, slip_ns, refused } = release;
         if let Some(outcome) = refused {
-            return self.log(SentRecord { slip_ns, ..record(&frame, 0, outcome, Flags::GATED) });
+            return self.log.push(SentRecord { slip_ns, ..record(&frame, 0, outcome, Flags::GATED) });
         }
         let connection = usize::from(frame.connection);
         self.enqueue(&mut lanes.all[connection], &frame, &bytes, Flags::GATED, slip_ns);
@@ -184,20 +157,20 @@ impl Sender {
         let now = self.shared.clock.now_ns();
         let held = self.shared.releases.as_ref().map(|releases| releases.take_all()).unwrap_or_default();
         for frame in held.iter().filter(|frame| frame.intended_ns <= now) {
-            self.log(SentRecord { slip_ns: 0, ..record(frame, 0, Outcome::Cancelled, Flags::GATED) });
+            self.log.push(SentRecord { slip_ns: 0, ..record(frame, 0, Outcome::Cancelled, Flags::GATED) });
         }
         while let Some(Release { frame, slip_ns, refused, .. }) = self.released.next(now) {
-            self.log(SentRecord { slip_ns, ..record(&frame, 0, refused.unwrap_or(Outcome::Cancelled), Flags::GATED) });
+            self.log.push(SentRecord { slip_ns, ..record(&frame, 0, refused.unwrap_or(Outcome::Cancelled), Flags::GATED) });
         }
         for lane in lanes.all {
             let outcome = if lane.stream.is_none() { Outcome::Disconnected } else { Outcome::Cancelled };
             for mut left in lane.outbox.into_waiting() {
                 left.outcome = outcome as u8;
-                self.log(left);
+                self.log.push(left);
             }
         }
         while let Some((frame, _, _)) = ready.front().filter(|(frame, _, _)| frame.intended_ns <= now) {
-            self.log(record(frame, 0, Outcome::Cancelled, 0));
+            self.log.push(record(frame, 0, Outcome::Cancelled, 0));
             ready.advance(1);
         }
     }
@@ -253,7 +226,7 @@ impl Sender {
             }
             let record = record(frame, (frame.end - start) as u32, Outcome::Sent, lane.flags(frame, batch.late(frame)));
             if whole {
-                self.sent(record, sent_ns, &mut written);
+                self.log.sent(record, sent_ns, &mut written);
             } else {
                 lane.outbox.push_frame(&batch.bytes[start..frame.end], record);
                 lane.outbox.wrote((ready.offset + taken).saturating_sub(start).min(frame.end - start), |_| {});
@@ -281,7 +254,7 @@ impl Sender {
         let record = record(frame, bytes.len() as u32, refused.unwrap_or(Outcome::Sent), lane.flags(frame, flags));
         let record = SentRecord { slip_ns, ..record };
         if refused.is_some() {
-            self.log(record);
+            self.log.push(record);
         } else {
             lane.outbox.push_frame(bytes, record);
         }
@@ -349,7 +322,7 @@ impl Sender {
             Err(e) => return self.lost(connection, lane, &e.to_string()),
         };
         let mut written = Written::default();
-        lane.outbox.wrote(taken, |record| self.sent(record, sent_ns, &mut written));
+        lane.outbox.wrote(taken, |record| self.log.sent(record, sent_ns, &mut written));
         lane.sent_since_ping |= written.ops > 0;
         written.add_to(&self.shared.counters, sent_ns);
         let full = !lane.outbox.unwritten().is_empty();
@@ -361,31 +334,6 @@ impl Sender {
             lane.outbox.waiting_mut().for_each(|record| record.flags |= Flags::SOCKET_FULL);
         }
         lane.full = full;
-    }
-
-    /// A frame is out whole.
-    fn sent(&mut self, mut record: SentRecord, sent_ns: i64, written: &mut Written) {
-        let lateness = sent_ns - record.intended_ns;
-        if lateness > LATE_NS && record.flags & !Flags::GATED == 0 {
-            record.flags |= Flags::WOKE_LATE;
-        }
-        record.sent_ns = Some(sent_ns);
-        self.shared.counters.late(lateness);
-        if let Some(live) = &self.shared.live {
-            live.sent((record.op, record.key), record.action, record.intended_ns, sent_ns);
-        }
-        written.ops += 1;
-        written.bytes += i64::from(record.bytes);
-        if record.expected != NOTHING {
-            for e in self.shared.expected[record.expected as usize].iter() {
-                let count = e.count.unwrap_or(1);
-                written.expected += i64::from(count);
-                let keyed = self.shared.keyed.get(usize::from(e.answer)).copied().unwrap_or(false);
-                let whose = if keyed { record.key } else { record.op };
-                written.expected_hash = written.expected_hash.wrapping_add(answer_hash(whose, e.answer).wrapping_mul(count.into()));
-            }
-        }
-        self.log(record);
     }
 
     fn lost(&self, connection: &Connection, lane: &mut Lane, why: &str) {
@@ -412,20 +360,6 @@ impl Sender {
             let timeout = Timespec { tv_sec: 0, tv_nsec: (wake_ns - now).clamp(0, NAP_NS) };
             // Whatever woke us, the next round looks at everything again.
             let _ = poll(&mut fds, Some(&timeout));
-        }
-    }
-
-    fn log(&mut self, record: SentRecord) {
-        if let Some(live) = &self.shared.live {
-            live.unsent(record.outcome);
-        }
-        if record.outcome != Outcome::Sent as u8
-            && let Some(releases) = &self.shared.releases
-        {
-            releases.unsent(record.op);
-        }
-        if self.log.push(record).is_err() {
-            self.shared.counters.dropped.fetch_add(1, Relaxed);
         }
     }
 }
@@ -471,52 +405,6 @@ impl Lanes {
     }
 }
 
-/// What the loader has ready.
-#[derive(Default)]
-struct Ready {
-    batches: VecDeque<FrameBatch>,
-    /// Frames and bytes of the first batch that are gone.
-    next: usize,
-    offset: usize,
-    /// There will be no more.
-    last: bool,
-}
-
-impl Ready {
-    fn refill(&mut self, from: &mpsc::Receiver<FrameBatch>) {
-        while self.batches.len() < 2 && !self.last {
-            match from.try_recv() {
-                Ok(batch) => self.batches.push_back(batch),
-                Err(mpsc::TryRecvError::Empty) => return,
-                Err(mpsc::TryRecvError::Disconnected) => self.last = true,
-            }
-        }
-    }
-
-    fn intended_ns(&self) -> impl Iterator<Item = i64> {
-        let frames = |(i, batch): (usize, &'_ FrameBatch)| if i == 0 { self.next..batch.frames.len() } else { 0..batch.frames.len() };
-        self.batches.iter().enumerate().flat_map(move |(i, batch)| batch.frames[frames((i, batch))].iter().map(|f| f.intended_ns))
-    }
-
-    /// The first frame, its bytes, and a flag if it was not ready in time.
-    fn front(&self) -> Option<(&Frame, &[u8], u16)> {
-        let batch = self.batches.front()?;
-        let frame = &batch.frames[self.next];
-        Some((frame, &batch.bytes[self.offset..frame.end], batch.late(frame)))
-    }
-
-    /// `n` frames of the first batch are gone.
-    fn advance(&mut self, n: usize) {
-        let batch = &self.batches[0];
-        self.next += n;
-        self.offset = batch.frames[self.next - 1].end;
-        if self.next == batch.frames.len() {
-            self.batches.pop_front();
-            (self.next, self.offset) = (0, 0);
-        }
-    }
-}
-
 impl Lane {
     /// Why a frame handed over now is, or will be, late.
     fn flags(&self, frame: &Frame, mut flags: u16) -> u16 {
@@ -538,46 +426,5 @@ impl Lane {
         if self.stream.is_none() {
             self.outbox.waiting_mut().for_each(|record| record.flags |= Flags::DISCONNECTED);
         }
-    }
-}
-
-fn record(frame: &Frame, bytes: u32, outcome: Outcome, flags: u16) -> SentRecord {
-    SentRecord {
-        op: frame.op,
-        action: frame.action,
-        session: frame.session,
-        connection: frame.connection,
-        intended_ns: frame.intended_ns,
-        sent_ns: None,
-        bytes,
-        outcome: outcome as u8,
-        flags,
-        bucket: frame.bucket,
-        expected: frame.expected,
-        slip_ns: UNGATED,
-        key: frame.key,
-    }
-}
-
-/// How long to spin before a due time: not at high rates, and not when it costs too much of a core.
-struct Spin {
-    ns: i64,
-    since: (i64, i64),
-}
-
-impl Spin {
-    fn new(rate_per_sec: f64) -> Spin {
-        Spin { ns: if rate_per_sec <= SPIN_RATE_MAX { SPIN_NS } else { 0 }, since: (0, thread_cpu_ns()) }
-    }
-
-    fn ns(&mut self, now_ns: i64) -> i64 {
-        if self.ns > 0 && now_ns - self.since.0 > 1_000_000_000 {
-            let cpu = thread_cpu_ns();
-            if (cpu - self.since.1) as f64 > OWN_CPU_MAX * (now_ns - self.since.0) as f64 {
-                self.ns = 0;
-            }
-            self.since = (now_ns, cpu);
-        }
-        self.ns
     }
 }

@@ -3,7 +3,7 @@ use crate::connection::Connection;
 use crate::decode::Whose;
 use crate::live::Live;
 use crate::release::Releases;
-use runlog::{Event, EventKind, Expected, Metric};
+use runlog::{Event, EventKind, Expected, Metric, Phases};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -87,6 +87,8 @@ pub(crate) struct AnswerRecord {
     pub bytes: u32,
     pub recipient: u64,
     pub code: Option<Arc<str>>,
+    /// Of an exchange over HTTP.
+    pub phases: Option<Box<Phases>>,
 }
 
 /// Rare records.

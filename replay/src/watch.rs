@@ -1,6 +1,6 @@
 //! CPU of other processes: those of the target that run on this machine.
 
-use crate::{http, os};
+use crate::{ask, os};
 use serde_json::Value;
 use std::env;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ impl Watch {
 
 /// Asks the engine, by [its API](https://docs.docker.com/reference/api/engine/) (`ContainerInspect`).
 fn main_process(container: &str, engine: &Path) -> Result<u64, String> {
-    let body = http::get_local(engine, &format!("/containers/{container}/json"))?;
+    let body = ask::get_local(engine, &format!("/containers/{container}/json"))?;
     let told: Value = serde_json::from_slice(&body).map_err(|e| format!("{}: {e}", engine.display()))?;
     if let Some(refused) = told["message"].as_str() {
         return Err(refused.to_owned());

@@ -12,6 +12,7 @@
 //! | `replies` | answer to the sender | [`Reply`] |
 //! | `broadcasts` | copy delivered | [`Broadcast`] |
 //! | `keyed` | answer or copy that is found by a key | [`Keyed`] |
+//! | `phases` | exchange over HTTP | [`Phases`] |
 //! | `events` | thing that happened to the run | [`Event`] |
 //! | `metrics` | sample of a number | [`Metric`] |
 //!
@@ -50,7 +51,10 @@ pub use expected::Expected;
 pub use manifest::{ConnectionInfo, Granted, HostInfo, MANIFEST, Manifest, RUN_FORMAT, Role, State};
 pub use reader::{Chunk, chunks};
 pub use step::{Axis, Course, StepMark};
-pub use table::{Broadcast, Captured, CapturedColumns, Event, EventKind, Flags, Keyed, Metric, Outcome, Reply, Sent, Status, Table};
+pub use table::{
+    Broadcast, Captured, CapturedColumns, Event, EventKind, Flags, Keyed, Metric, Outcome, Phases, PhasesColumns, Reply, Sent, Status,
+    Table,
+};
 pub use table::{BroadcastColumns, EventColumns, MetricColumns, ReplyColumns, SentColumns};
 pub use table::{GatedSent, GatedSentColumns, KeySent, KeySentColumns, KeyedColumns};
 pub use table::{JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};

@@ -203,6 +203,29 @@ table! {
 }
 
 table! {
+    /// What an exchange over HTTP consisted of. Times are lengths, null for what was not needed: a connection that was there already
+    /// needs none of the first three.
+    Phases, PhasesColumns, PhasesBuilder, "phases", has_op: true {
+        /// As in [`Sent`].
+        op: i64,
+        /// Number of the connection, from 0 in the order in which they were opened.
+        connection: u32,
+        /// Finding the address of the server's name.
+        dns_ns: Option<i64>,
+        /// The TCP handshake.
+        connect_ns: Option<i64>,
+        /// The TLS handshake.
+        tls_ns: Option<i64>,
+        /// From the request's first byte to the head of its response.
+        first_byte_ns: Option<i64>,
+        /// From then to the last byte of the body.
+        body_ns: Option<i64>,
+        /// Status of the response; 0 where none came.
+        http_status: u16,
+    }
+}
+
+table! {
     /// A message that a capture heard.
     Captured, CapturedColumns, CapturedBuilder, "captured", has_op: false {
         /// When it was read from the socket, or stored by the server, epoch ns.
@@ -360,6 +383,8 @@ impl Flags {
     pub const WOKE_LATE: u16 = 8;
     /// A gate decided when it was due. No cause of lateness.
     pub const GATED: u16 = 16;
+    /// As many connections were open as may be, and each was busy.
+    pub const NO_CONNECTION: u16 = 32;
 }
 
 /// Status of an answer.

@@ -96,7 +96,7 @@ pub struct Stage {
 pub struct Action {
     /// `send`, `mark_read`, …
     pub name: String,
-    /// What carries it; `nats` is the only one so far.
+    /// What carries it: `nats`, `http`.
     pub transport: String,
     /// Indexes into the answer table: what an op of this action may cause.
     pub answers: Vec<u8>,
@@ -121,7 +121,7 @@ pub enum AnswerKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Whose {
-    /// `inbox`: the reply inbox of the op.
+    /// `inbox`: the reply inbox of the op; over HTTP, its response.
     Inbox,
     /// `token:n`: an id in the n-th subject token, from 0; negative counts from the end.
     Token(i32),

@@ -1,16 +1,15 @@
 use crate::frame::{Frame, ReadBuffer};
 use crate::options::{Auth, Error, Options, Server, TlsFiles};
 use crate::stream::Stream;
+use crate::tls::tls_config;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -179,46 +178,6 @@ fn handshake(server: &Server, files: &TlsFiles, tcp: &mut TcpStream) -> Result<C
         tls.complete_io(tcp).map_err(|e| failed(e.to_string()))?;
     }
     Ok(tls)
-}
-
-/// The configuration of a TLS client that trusts what the files say, or what the system trusts.
-///
-/// # Errors
-/// [`Error::Credentials`]: which file cannot be used, and why.
-pub fn tls_config(files: &TlsFiles) -> Result<ClientConfig, Error> {
-    let credentials = |path: &Path, what: String| Error::Credentials { path: path.to_owned(), what };
-    let mut roots = RootCertStore::empty();
-    match &files.ca {
-        Some(path) => {
-            for cert in certificates(path)? {
-                roots.add(cert).map_err(|e| credentials(path, e.to_string()))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has them")
-        .with_root_certificates(roots);
-    match (&files.cert, &files.key) {
-        (Some(cert), Some(key)) => {
-            let chain = certificates(cert)?;
-            let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| credentials(key, format!("holds no private key in PEM ({e})")))?;
-            builder.with_client_auth_cert(chain, key_der).map_err(|e| credentials(key, format!("does not fit {}: {e}", cert.display())))
-        }
-        (None, None) => Ok(builder.with_no_client_auth()),
-        (Some(path), None) | (None, Some(path)) => Err(credentials(path, "is given alone; --tls-cert and --tls-key go together".into())),
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
-    let bad = |what: String| Error::Credentials { path: path.to_owned(), what };
-    let chain = read().map_err(|e| bad(format!("cannot be read as PEM certificates: {e}")))?;
-    if chain.is_empty() { Err(bad("holds no PEM certificate".into())) } else { Ok(chain) }
 }
 
 /// The JSON of `CONNECT`. Nonces are signed with Ed25519 and sent as unpadded URL-safe base64.

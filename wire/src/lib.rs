@@ -13,8 +13,10 @@ mod connect;
 mod frame;
 mod options;
 mod stream;
+mod tls;
 
-pub use connect::{Connected, ServerInfo, connect, connect_any, tls_config};
+pub use connect::{Connected, ServerInfo, connect, connect_any};
 pub use frame::{ClientFrame, Frame, Message, Offsets, ProtocolError, ReadBuffer, encode_publish, encode_subscribe};
 pub use options::{Auth, Error, Options, Server, TlsFiles};
 pub use stream::Stream;
+pub use tls::{tls_config, tls_config_trusting_all};

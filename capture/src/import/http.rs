@@ -6,7 +6,7 @@ use crate::{Error, Policy};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use runlog::Captured;
-use schedule::{Action, Meta, Operation, Writer};
+use schedule::{Action, Expect, Meta, Operation, Writer};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -179,14 +179,17 @@ pub fn write_http(requests: Vec<Request>, policy: Option<Policy>, source: &str, 
             target: format!("{} {}", request.method, String::from_utf8_lossy(&message.subject)),
             headers: headers.collect(),
             payload: message.payload,
+            expect: vec![Expect { answer: 0, count: Some(1) }],
             ..Operation::default()
         })?;
     }
-    let action = |name: String| Action { name, transport: "http".into(), answers: Vec::new(), timeout_ns: 30_000_000_000, once: false };
+    let action = |name: String| Action { name, transport: "http".into(), answers: vec![0], timeout_ns: 30_000_000_000, once: false };
+    let response = json!({ "name": "response", "whose": "inbox" });
     let redacted = redactor.map(|redactor| redactor.redacted).unwrap_or_default();
     let name = output.file_stem().map_or_else(|| "import".into(), |stem| stem.to_string_lossy().into_owned());
     let meta = Meta {
         actions: actions.into_iter().map(action).collect(),
+        answers: vec![serde_json::from_value(response).expect("a rule")],
         losses: Some(json!({ "redacted": redacted })),
         ..Meta::new(&name, 0, json!({ "imported": source }))
     };

@@ -1,5 +1,5 @@
-use super::nats;
 use super::replay::command_line;
+use super::{http, nats};
 use crate::args::Check;
 use crate::failure::{Exit, Result, could_not_run};
 use crate::output::print;
@@ -12,13 +12,14 @@ use std::path::Path;
 /// Replays a schedule of one op per action into a temporary folder and shows what answered.
 pub fn run(args: &Check) -> Result<Exit> {
     let nats = nats::options(&args.nats, "retempo check")?;
-    nats::confirm_target(&args.nats, &nats)?;
+    let http = http::options(&args.http, &args.nats)?;
     let temporary = tempfile::tempdir().map_err(could_not_run)?;
     let path = temporary.path().join("check.parquet");
     one_of_each(&args.schedule, &path)?;
     let run_dir = temporary.path().join("run");
-    let options = Options { command: command_line(), ..Options::new(&path, &run_dir, &ulid::Ulid::new().to_string(), nats) };
+    let options = Options { command: command_line(), http, ..Options::new(&path, &run_dir, &ulid::Ulid::new().to_string(), nats) };
     let plan = Plan::of(&options)?;
+    http::confirm(&args.nats, &options.nats, &options.http, &plan)?;
     replay::replay(&options, &plan, &Stop::default(), &mut |_: &Progress| {})?;
     let lines = ["missing == 0", "errors == 0"].iter().map(|l| l.parse().expect("ours")).collect();
     let summary = analyze::analyze(&run_dir, &Question { slo: Some(lines), ..Question::default() })?;

@@ -1,6 +1,6 @@
 //! What `ramp` and `search` share: one run folder, a step after the other, each judged when it is over.
 
-use super::{analyze as analyzing, nats, replay as replaying};
+use super::{analyze as analyzing, http, nats, replay as replaying};
 use crate::args::{Course as CourseArgs, Outputs};
 use crate::failure::{Exit, Failure, Result, usage};
 use analyze::{Outcome, Question, Step};
@@ -23,13 +23,15 @@ pub fn prepare(args: &CourseArgs, fastest: TempoChoice) -> Result<Prepared> {
     let question = analyzing::question(&args.judge)?;
     analyze::check_lines(&question, &plan.meta)?;
     let nats = nats::options(&args.nats, "retempo")?;
-    nats::confirm_target(&args.nats, &nats)?;
+    let http = http::options(&args.http, &args.nats)?;
+    http::confirm(&args.nats, &nats, &http, &plan)?;
     let run = ulid::Ulid::new().to_string();
     let run_dir = args.output.clone().unwrap_or_else(|| PathBuf::from("runs").join(&run));
     let options = Options {
         command: replaying::command_line(),
         tempo: fastest,
         connections: replaying::connections(args.direct, args.connections),
+        http,
         ..Options::new(&args.schedule, &run_dir, &run, nats)
     };
     let options = replaying::sighted(options, &args.sight, &plan)?;

@@ -71,6 +71,6 @@ fn mapping(args: &Import) -> Result<Mapping> {
 fn http(args: &Import, requests: Vec<Request>) -> Result<Exit> {
     let meta = import::write_http(requests, policy(&args.understanding)?, &args.file.display().to_string(), &args.output)?;
     let (rows, duration) = (show_count(meta.rows as u64), show_ns(meta.duration_ns));
-    eprintln!("{}: {rows} requests over {duration}; replay does not speak HTTP yet", args.output.display());
+    eprintln!("{}: {rows} requests over {duration}", args.output.display());
     Ok(Exit::Done)
 }

@@ -20,14 +20,27 @@ pub fn options(args: &Nats, name: &str) -> Result<Options> {
         _ => Auth::None,
     };
     let servers = args.server.iter().map(|s| s.trim().parse::<Server>()).collect::<std::result::Result<_, _>>()?;
-    let tls = TlsFiles { ca: args.tls_ca.clone(), cert: args.tls_cert.clone(), key: args.tls_key.clone(), required: args.tls };
-    Ok(Options { servers, auth, tls, name: name.into() })
+    Ok(Options { servers, auth, tls: tls_files(args), name: name.into() })
+}
+
+/// Files for TLS, as typed.
+pub fn tls_files(args: &Nats) -> TlsFiles {
+    TlsFiles { ca: args.tls_ca.clone(), cert: args.tls_cert.clone(), key: args.tls_key.clone(), required: args.tls }
 }
 
 /// Load goes to this machine, or where a person says so.
 pub fn confirm_target(args: &Nats, options: &Options) -> Result<()> {
-    let local = |host: &str| host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let Some(remote) = options.servers.iter().find(|s| !local(&s.host)) else { return Ok(()) };
+    let remote = options.servers.iter().find(|s| !is_local(&s.host));
+    remote.map_or(Ok(()), |remote| confirm_remote(args, remote))
+}
+
+/// Whether a host is this machine.
+pub fn is_local(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Asks whether load may go there.
+pub fn confirm_remote(args: &Nats, remote: &dyn std::fmt::Display) -> Result<()> {
     if args.yes {
         return Ok(());
     }

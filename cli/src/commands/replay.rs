@@ -1,4 +1,4 @@
-use super::{analyze as analyzing, nats, seed};
+use super::{analyze as analyzing, http, nats, seed};
 use crate::args::{Listening, OnDisconnectArg, Replay, Sight};
 use crate::failure::{Exit, Result, could_not_run, usage};
 use crate::output;
@@ -27,7 +27,8 @@ pub fn run(args: &Replay) -> Result<Exit> {
         return Ok(dry_run(&plan, peak));
     }
     let nats = nats::options(&args.nats, "retempo replay")?;
-    nats::confirm_target(&args.nats, &nats)?;
+    let http = http::options(&args.http, &args.nats)?;
+    http::confirm(&args.nats, &nats, &http, &plan)?;
     if let Some(uri) = &args.mongo {
         seed::require(uri, &plan.meta, &args.schedule)?;
     }
@@ -45,6 +46,7 @@ pub fn run(args: &Replay) -> Result<Exit> {
             OnDisconnectArg::Skip => OnDisconnect::Skip,
         },
         drain_timeout_ns: args.drain_timeout,
+        http,
         ..Options::new(&args.schedule, &run_dir, &run, nats)
     };
     let options = sighted(options, &args.sight, &plan)?;
@@ -180,8 +182,9 @@ pub fn command_line() -> Vec<String> {
     std::iter::once("retempo".to_owned())
         .chain(std::env::args().skip(1))
         .map(|arg| {
-            let hidden = std::mem::replace(&mut hide_next, matches!(arg.as_str(), "--password" | "--token" | "--mongo"));
-            let secret = ["--password=", "--token=", "--mongo="].iter().find(|p| arg.starts_with(**p));
+            let hidden =
+                std::mem::replace(&mut hide_next, matches!(arg.as_str(), "--password" | "--token" | "--mongo" | "--header" | "-H"));
+            let secret = ["--password=", "--token=", "--mongo=", "--header=", "-H"].iter().find(|p| arg.starts_with(**p));
             match (hidden, secret, arg.split_once('@')) {
                 (true, ..) => "***".into(),
                 (_, Some(prefix), _) => format!("{prefix}***"),

@@ -1,0 +1,84 @@
+use crate::decode::{Answer, Whose};
+use crate::shared::{AnswerRecord, Note, Shared, answer_hash};
+use runlog::{Event, EventKind, Phases, Status};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Distinct error classes; the rest are `other`.
+const CLASSES_MAX: usize = 256;
+/// Characters kept of the first body of an error class.
+const BODY_CHARS: usize = 200;
+
+/// The way of answers into the log, and to the ops that wait for them.
+pub(crate) struct AnswerLog {
+    pub shared: Arc<Shared>,
+    out: rtrb::Producer<AnswerRecord>,
+    codes: HashMap<String, Arc<str>>,
+    noted: HashSet<(u8, Arc<str>)>,
+}
+
+/// Where an answer came from, and when.
+pub(crate) struct Arrival {
+    pub connection: u16,
+    /// Who listens there; 0 is nobody in particular.
+    pub recipient: u64,
+    pub received_ns: i64,
+    pub phases: Option<Box<Phases>>,
+}
+
+impl AnswerLog {
+    pub fn new(shared: Arc<Shared>, out: rtrb::Producer<AnswerRecord>) -> AnswerLog {
+        AnswerLog { shared, out, codes: HashMap::new(), noted: HashSet::new() }
+    }
+
+    pub fn push(&mut self, answer: &Answer<'_>, arrival: Arrival) {
+        let (counters, now_ns) = (&self.shared.counters, arrival.received_ns);
+        counters.answers.fetch_add(1, Relaxed);
+        let (Whose::Op(id) | Whose::Key(id)) = answer.whose;
+        counters.answers_hash.fetch_add(answer_hash(id, answer.answer), Relaxed);
+        counters.last_answer_ns.store(now_ns, Relaxed);
+        if let Some(releases) = &self.shared.releases {
+            releases.answered(answer.whose, answer.answer, answer.status != Status::Error, now_ns, answer.payload);
+        }
+        let code = answer.code.as_deref().map(|text| intern(&mut self.codes, text));
+        if let Some(live) = &self.shared.live {
+            live.answered(answer.whose, answer.answer, answer.status, code.as_deref(), now_ns);
+        }
+        if let (Status::Error, Some(code)) = (answer.status, &code) {
+            note_first(&self.shared, &mut self.noted, answer, code, now_ns);
+        }
+        let record = AnswerRecord {
+            whose: answer.whose,
+            answer: answer.answer,
+            broadcast: answer.broadcast,
+            status: answer.status as u8,
+            connection: arrival.connection,
+            received_ns: now_ns,
+            bytes: answer.payload.len() as u32,
+            recipient: if answer.recipient == 0 { arrival.recipient } else { answer.recipient },
+            code,
+            phases: arrival.phases,
+        };
+        if self.out.push(record).is_err() {
+            self.shared.counters.dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+fn intern(codes: &mut HashMap<String, Arc<str>>, text: &str) -> Arc<str> {
+    if let Some(code) = codes.get(text) {
+        return code.clone();
+    }
+    let text = if codes.len() < CLASSES_MAX { text } else { "other" };
+    codes.entry(text.to_owned()).or_insert_with(|| text.into()).clone()
+}
+
+/// Keeps the first body of each error class.
+fn note_first(shared: &Shared, noted: &mut HashSet<(u8, Arc<str>)>, answer: &Answer<'_>, code: &Arc<str>, now_ns: i64) {
+    if noted.insert((answer.answer, code.clone())) {
+        let body: String = String::from_utf8_lossy(answer.payload).chars().take(BODY_CHARS).collect();
+        let (Whose::Op(id) | Whose::Key(id)) = answer.whose;
+        shared.note(Note::Event(Event::new(now_ns, EventKind::FirstError, id, Some(&format!("{code}: {body}")))));
+    }
+}

@@ -1,0 +1,119 @@
+use super::collector::Told;
+use super::exchange::Exchanges;
+use crate::loader::{Frame, FrameBatch};
+use crate::pacer::{self, Step};
+use crate::ready::Ready;
+use crate::release::{Release, Released};
+use crate::sent_log::record;
+use crate::shared::{SentRecord, Shared, UNGATED};
+use crate::spin::Spin;
+use hyper::body::Bytes;
+use runlog::{EventKind, Flags, Outcome};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, mpsc};
+use tokio::runtime::Handle;
+
+/// Sleep where the loader has nothing ready, ns.
+const STARVED_NS: i64 = 100_000;
+/// Longest sleep: signals are looked after at least this often, ns.
+const NAP_NS: i64 = 20_000_000;
+
+/// Starts exchanges at their times.
+pub(crate) struct Dispatcher {
+    pub shared: Arc<Shared>,
+    pub batches: mpsc::Receiver<FrameBatch>,
+    pub released: Released,
+    pub exchanges: Arc<Exchanges>,
+    pub told: mpsc::Sender<Told>,
+    pub runtime: Handle,
+    pub rate_per_sec: f64,
+    /// How long what waits for a connection is kept once nothing more is due, ns.
+    pub give_up_ns: i64,
+}
+
+impl Dispatcher {
+    /// Dispatches until the last op has begun, or a signal asks for the end. Exchanges go on.
+    pub fn run(mut self) {
+        let (mut ready, mut spin, mut give_up_ns) = (Ready::default(), Spin::new(self.rate_per_sec), None);
+        if let Some(releases) = &self.shared.releases {
+            releases.wake_me();
+        }
+        while self.shared.stop.asked() == 0 {
+            ready.refill(&self.batches);
+            let now = self.shared.clock.now_ns();
+            while let Some(release) = self.released.next(now) {
+                self.start_released(release);
+            }
+            let wait = match pacer::step(now, ready.intended_ns(), ready.last) {
+                Step::Send(n) => {
+                    for _ in 0..n {
+                        let Some((frame, bytes, flags)) = ready.front() else { break };
+                        self.start(frame, bytes, flags, UNGATED);
+                        ready.advance(1);
+                    }
+                    self.shared.counters.due.fetch_add(n as i64, Relaxed);
+                    continue;
+                }
+                Step::Wait(t) => t,
+                Step::Starved => now + STARVED_NS,
+                Step::Done if self.any_waits() => now + NAP_NS,
+                Step::Done if self.exchanges.waiting.load(Relaxed) == 0 => break,
+                Step::Done if now > *give_up_ns.get_or_insert(now.saturating_add(self.give_up_ns)) => break,
+                Step::Done => now + NAP_NS,
+            };
+            let wait = self.released.next_ns().map_or(wait, |t| wait.min(t)).min(now + NAP_NS);
+            if self.released.expected() {
+                self.shared.clock.park_until(wait);
+            } else {
+                self.shared.clock.sleep_until(wait, spin.ns(now));
+            }
+        }
+        self.cancel(ready);
+        self.shared.event(EventKind::SendingDone, 0, None);
+        self.shared.sending_done.store(true, Relaxed);
+    }
+
+    /// Whether an op is yet to be released, or was and has not begun.
+    fn any_waits(&mut self) -> bool {
+        // In this order: what is no longer held is with the released.
+        self.shared.releases.as_ref().is_some_and(|releases| releases.held() > 0) || !self.released.is_empty()
+    }
+
+    fn start(&self, frame: &Frame, bytes: &[u8], flags: u16, slip_ns: i64) {
+        let record = SentRecord { slip_ns, ..record(frame, bytes.len() as u32, Outcome::Sent, flags) };
+        self.exchanges.waiting.fetch_add(1, Relaxed);
+        self.runtime.spawn(self.exchanges.clone().run(record, Bytes::copy_from_slice(bytes)));
+    }
+
+    /// Starts an op whose gate decided, or tells why not.
+    fn start_released(&self, release: Release) {
+        self.shared.counters.due.fetch_add(1, Relaxed);
+        let Release { frame, bytes, slip_ns, refused } = release;
+        match refused {
+            Some(outcome) => self.refuse(&frame, outcome, Flags::GATED, slip_ns),
+            None => self.start(&frame, &bytes, Flags::GATED, slip_ns),
+        }
+    }
+
+    fn refuse(&self, frame: &Frame, outcome: Outcome, flags: u16, slip_ns: i64) {
+        // The collector ends after us.
+        let _ = self.told.send(Told::Refused(SentRecord { slip_ns, ..record(frame, 0, outcome, flags) }));
+    }
+
+    /// What a signal, or a connection that did not come free, kept from beginning is logged as such.
+    fn cancel(&mut self, mut ready: Ready) {
+        let now = self.shared.clock.now_ns();
+        self.exchanges.cancel();
+        let held = self.shared.releases.as_ref().map(|releases| releases.take_all()).unwrap_or_default();
+        for frame in held.iter().filter(|frame| frame.intended_ns <= now) {
+            self.refuse(frame, Outcome::Cancelled, Flags::GATED, 0);
+        }
+        while let Some(Release { frame, slip_ns, refused, .. }) = self.released.next(now) {
+            self.refuse(&frame, refused.unwrap_or(Outcome::Cancelled), Flags::GATED, slip_ns);
+        }
+        while let Some((frame, ..)) = ready.front().filter(|(frame, ..)| frame.intended_ns <= now) {
+            self.refuse(frame, Outcome::Cancelled, 0, UNGATED);
+            ready.advance(1);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Over HTTP as over NATS: open loop, three times per op, everything logged, honest whatever the server does.
+
+use analyze::{Question, Summary};
+use fixtures::{Population, Workload};
+use harness::Site;
+use replay::{HttpOptions, Options, Plan, Progress, Stop};
+use runlog::Phases;
+use std::path::Path;
+use std::time::Instant;
+use tempfile::TempDir;
+
+/// A schedule of one kind of request.
+fn requests(dir: &Path, name: &str, target: &str, rate: u32, seconds: u32, timeout: &str) -> Options {
+    let text = format!(
+        "name = \"{name}\"\n[[answer]]\nname = \"response\"\nwhose = \"inbox\"\n[[action]]\nname = \"ask\"\ntransport = \"http\"\n\
+         target = \"{target}\"\npayload = '{{\"id\":\"{{new.message}}\"}}'\nanswers = {{ response = 1 }}\ntimeout = \"{timeout}\"\n\
+         [action.headers]\nContent-Type = \"application/json\"\n\
+         [arrivals]\nrate = {rate}\nduration = \"{seconds}s\"\nprocess = \"uniform\"\n"
+    );
+    compiled(dir, &Workload::parse(&text, "w.toml").unwrap())
+}
+
+fn compiled(dir: &Path, workload: &Workload) -> Options {
+    let population = Population::build(workload, 42, dir).unwrap();
+    let path = dir.join(format!("{}.parquet", workload.name));
+    fixtures::compile(workload, &population, &path, &mut |_| {}).unwrap();
+    Options::new(&path, &dir.join(&workload.name), "01TESTRUN0000000000000000H", wire::Options::default())
+}
+
+fn run_with(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Summary {
+    let plan = Plan::of(options).unwrap();
+    let report = replay::replay(options, &plan, &Stop::default(), progress).unwrap();
+    assert_eq!(report.dropped, 0);
+    analyze::analyze(&options.run_dir, &Question::default()).unwrap()
+}
+
+fn run(options: &Options) -> Summary {
+    run_with(options, &mut |_| {})
+}
+
+fn response(summary: &Summary) -> &analyze::Series {
+    summary.series.iter().find(|s| s.name == "ask/response").unwrap()
+}
+
+fn phases(options: &Options) -> Vec<Phases> {
+    let chunks = runlog::chunks::<Phases>(&options.run_dir).unwrap();
+    let rows = |columns: runlog::PhasesColumns| (0..columns.op.len()).map(|i| columns.row(i)).collect::<Vec<_>>();
+    chunks.iter().flat_map(|chunk| chunk.read::<Phases>().unwrap()).flat_map(rows).collect()
+}
+
+#[test]
+fn every_request_is_answered_and_its_phases_are_logged() {
+    let (dir, site) = (TempDir::new().unwrap(), Site::new());
+    let options = requests(dir.path(), "all", &format!("POST {}/echo", site.url()), 200, 3, "5s");
+    let summary = run(&options);
+    let s = response(&summary);
+    assert_eq!((s.count, s.ok, s.missing, s.late), (600, 600, 0, 0), "{:?}", summary.evidence.first_errors);
+    let (heard, phases) = (site.heard(), phases(&options));
+    let distinct: std::collections::HashSet<&String> = heard.iter().collect();
+    assert_eq!((heard.len(), distinct.len(), phases.len()), (600, 600, 600), "each with an id of its own");
+    assert!(phases.iter().all(|p| p.http_status == 200 && p.first_byte_ns.unwrap() > 0 && p.tls_ns.is_none()));
+    let opened = phases.iter().filter(|p| p.connect_ns.is_some()).count();
+    assert!((1..100).contains(&opened), "connections are used again: {opened} were opened");
+}
+
+#[test]
+fn a_server_that_stands_still_makes_nobody_late_but_itself() {
+    let (dir, site) = (TempDir::new().unwrap(), Site::new());
+    let options = requests(dir.path(), "still", &format!("POST {}/echo", site.url()), 200, 4, "5s");
+    let (mut since, mut stood) = (None::<Instant>, None);
+    let summary = run_with(&options, &mut |_| match (since, stood) {
+        (None, _) => {
+            site.stand_still(true);
+            since = Some(Instant::now());
+        }
+        (Some(began), None) => {
+            site.stand_still(false);
+            stood = Some(began.elapsed().as_secs_f64());
+        }
+        _ => {}
+    });
+    let (s, stall_s) = (response(&summary), stood.unwrap());
+    assert_eq!((s.count, s.missing), (800, 0));
+    // Of ops due evenly, those within the stall wait for its end: Q(q) = stall · (q − (1 − f)) ÷ f with f = stall ÷ total.
+    let f = stall_s / 4.0;
+    for (q, found) in [(0.5, s.response.p50_ns), (0.9, s.response.p90_ns), (0.99, s.response.p99_ns), (1.0, s.response.max_ns)] {
+        let (found, wanted) = (found.unwrap() as f64 / 1e9, (stall_s * (q - (1.0 - f)) / f).max(0.0));
+        assert!((found - wanted).abs() < 0.15, "q {q}: {found} s, the closed form says {wanted} s");
+    }
+    assert!(summary.lateness.percentiles.p99_ns.unwrap() < 100_000_000, "{:?}", summary.lateness);
+    assert!(!summary.lateness.late_by_cause.contains_key("no_connection"), "another connection is opened");
+}
+
+#[test]
+fn a_known_latency_is_what_is_measured() {
+    let (dir, site) = (TempDir::new().unwrap(), Site::new());
+    let options = requests(dir.path(), "known", &format!("GET {}/after/60", site.url()), 100, 3, "5s");
+    let summary = run(&options);
+    let s = response(&summary);
+    assert_eq!(s.ok, 300);
+    let p50 = s.service.p50_ns.unwrap();
+    assert!((60_000_000..100_000_000).contains(&p50), "{p50} ns of 60 ms");
+}
+
+#[test]
+fn past_the_most_connections_requests_wait_and_say_so() {
+    let (dir, site) = (TempDir::new().unwrap(), Site::new());
+    let mut options = requests(dir.path(), "few", &format!("GET {}/after/50", site.url()), 60, 3, "20s");
+    options.http.max_connections = 2;
+    let summary = run(&options);
+    // 60 a second of 50 ms each need three connections.
+    assert_eq!((summary.run.sent, response(&summary).ok), (180, 180), "{:?}", summary.run.unsent);
+    assert!(summary.lateness.late_by_cause["no_connection"] > 90, "{:?}", summary.lateness);
+    assert!(!summary.lateness.late_by_cause.contains_key("woke_late") || summary.lateness.late_by_cause["woke_late"] < 20);
+    assert!(phases(&options).iter().all(|p| p.connection < 2));
+}
+
+#[test]
+fn whatever_a_server_does_is_an_honest_outcome() {
+    let (dir, site) = (TempDir::new().unwrap(), Site::new());
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_url = format!("http://{}", silent.local_addr().unwrap());
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = site.url();
+    // Requests, and how each ends: an error of a class, or no answer at all.
+    let cases = [
+        ("limited", format!("GET {url}/status/429"), Some("429")),
+        ("failing", format!("GET {url}/status/503"), Some("503")),
+        ("elsewhere", format!("GET {url}/redirect"), Some("303")),
+        ("nowhere", format!("GET {url}/nothing-here"), Some("404")),
+        ("cut", format!("GET {url}/cut"), Some("closed")),
+        ("endless", format!("GET {url}/endless"), Some("body_too_large")),
+        ("refused", format!("GET http://{closed}/"), Some("refused")),
+        ("loris", format!("GET {url}/drip"), None),
+        ("silent", format!("GET {silent_url}/"), None),
+    ];
+    std::thread::scope(|scope| {
+        for (name, target, class) in &cases {
+            let dir = dir.path();
+            scope.spawn(move || {
+                let summary = run(&requests(dir, name, target, 10, 2, "500ms"));
+                let s = response(&summary);
+                match class {
+                    Some(class) => assert_eq!(s.errors.get(*class), Some(&20), "{name}: {s:?}"),
+                    None => assert_eq!((s.missing, s.errors.len()), (20, 0), "{name}"),
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_step_waits_for_the_answer_that_it_needs() {
+    let (dir, site) = (TempDir::new().unwrap(), Site::new());
+    let url = site.url();
+    let workload = Workload::parse(
+        &format!(
+            r#"
+name = "steps"
+
+[[answer]]
+name = "found"
+whose = "inbox"
+
+[[answer]]
+name = "recorded"
+whose = "inbox"
+error = "/error"
+
+[[action]]
+name = "search"
+transport = "http"
+target = "POST {url}/search"
+payload = '{{"q":"{{new.message}}"}}'
+answers = {{ found = 1 }}
+
+[[action]]
+name = "record"
+transport = "http"
+after = {{ action = "search", answer = "found", delay = "10ms" }}
+target = "POST {url}/record"
+payload = '{{"answer":"{{found./results/0/id}}"}}'
+answers = {{ recorded = 1 }}
+
+[arrivals]
+rate = 50
+duration = "2s"
+"#
+        ),
+        "steps.toml",
+    )
+    .unwrap();
+    let summary = run(&compiled(dir.path(), &workload));
+    let heard = site.heard();
+    let (searches, records): (Vec<_>, Vec<_>) = (0..).zip(&heard).partition(|(_, line)| line.starts_with("/search"));
+    assert!(searches.len() > 40 && records.len() == searches.len(), "{} and {}", searches.len(), records.len());
+    for (at, line) in records {
+        let n: usize = line.trim_start_matches("/record {\"answer\":\"found-").trim_end_matches("\"}").parse().unwrap();
+        assert!(n <= at && heard[n - 1].starts_with("/search"), "{line} came before it was found");
+    }
+    assert!(summary.series.iter().all(|s| s.missing == 0 && s.errors.is_empty()), "{:?}", summary.series);
+    assert_eq!(summary.gates[0].released, searches.len() as u64);
+}
+
+#[test]
+fn requests_that_cannot_be_are_refused_before_anything_is_sent() {
+    let dir = TempDir::new().unwrap();
+    let mut options = requests(dir.path(), "bare", "GET /v1", 10, 1, "1s");
+    let plan = Plan::of(&options).unwrap();
+    let refused = |options: &Options| replay::replay(options, &plan, &Stop::default(), &mut |_| {}).unwrap_err().to_string();
+    assert!(refused(&options).contains("some requests name no server; say --base-url"));
+    options.http = HttpOptions { base_url: Some("http://127.0.0.1:1".into()), max_connections: 1 << 40, ..HttpOptions::default() };
+    assert!(refused(&options).contains("open files"));
+    let odd = Workload::parse(
+        "name = \"odd\"\n[[action]]\nname = \"a\"\ntransport = \"http\"\ntarget = \"/v1\"\nanswers = {}\n[arrivals]\nrate = 1\nduration = \"1s\"\n",
+        "odd.toml",
+    );
+    assert!(odd.unwrap_err().to_string().contains("should be METHOD URL"));
+}
