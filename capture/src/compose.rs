@@ -153,6 +153,7 @@ impl<'a> Known<'a> {
             error: Some("/error".into()),
             code: vec!["/reason".into(), "/code".into(), "/error/err_code".into()],
             duplicate: Some("/duplicate".into()),
+            checks: BTreeMap::new(),
         };
         let answers = rules.answers.iter().filter(|rule| rule.whose != Whose::Inbox).cloned().chain([inbox]).collect();
         Known {

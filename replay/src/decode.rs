@@ -1,7 +1,8 @@
 //! What a received message means: whose it is, which answer, and whether it is an error.
 
+use hyper::HeaderMap;
 use runlog::Status;
-use schedule::{Action, AnswerKind, AnswerRule, IdKey, Whose as By};
+use schedule::{Action, AnswerKind, AnswerRule, Check, IdKey, Response, Whose as By};
 use sonic_rs::PointerNode;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -74,6 +75,7 @@ struct Rule {
     error: Option<Pointer>,
     code: Vec<Pointer>,
     duplicate: Option<Pointer>,
+    checks: Vec<(String, Check)>,
 }
 
 impl Rule {
@@ -90,6 +92,7 @@ impl Rule {
             error: rule.error.as_deref().map(Pointer::new),
             code: rule.code.iter().map(|p| Pointer::new(p)).collect(),
             duplicate: rule.duplicate.as_deref().map(Pointer::new),
+            checks: rule.checks.clone().into_iter().collect(),
         }
     }
 }
@@ -153,20 +156,50 @@ impl Decoder {
     }
 }
 
+/// What came back over HTTP.
+pub(crate) struct Heard<'a> {
+    pub status: u16,
+    pub headers: &'a HeaderMap,
+    pub body: &'a [u8],
+    /// The class of an error on the way: there is no response, or not all of it.
+    pub failed: Option<&'a str>,
+}
+
 impl Decoder {
-    /// What the response to an op of an action means. `failed` is the class of an error that the transport tells of: a status, a
-    /// connection that was refused. `None` if no rule asks for it.
-    pub fn response<'a>(&self, op: i64, action: u16, payload: &'a [u8], failed: Option<&str>) -> Option<Answer<'a>> {
-        let message = Message { subject: b"", sid: 0, reply: None, headers: b"", payload };
+    /// What the response to an op of an action means; `None` if no rule asks for it.
+    pub(crate) fn response<'a>(&self, op: i64, action: u16, heard: &Heard<'a>) -> Option<Answer<'a>> {
+        let payload = heard.body;
         let applies = |rule: &&Rule| rule.when.as_ref().is_none_or(|(pointer, wanted)| pointer.find(payload).is_some() == *wanted);
         let rule = self.inbox.get(usize::from(action))?.iter().find(applies)?;
-        let (status, code) = match (status(rule, &message), failed) {
-            // What the target says of its error tells more than a number.
-            ((Status::Error, Some(code)), Some(_)) if code != "error" => (Status::Error, Some(code)),
-            (_, Some(class)) => (Status::Error, Some(class.to_owned())),
-            (said, None) => said,
-        };
+        let (status, code) = judged(rule, heard);
         Some(Answer { whose: Whose::Op(op), answer: rule.answer, broadcast: rule.broadcast, status, code, recipient: 0, payload })
+    }
+}
+
+/// An error on the way comes first; then a status that is none of success, unless a check is about it; then what the target says; then
+/// the checks.
+fn judged(rule: &Rule, heard: &Heard<'_>) -> (Status, Option<String>) {
+    if let Some(class) = heard.failed {
+        return (Status::Error, Some(class.to_owned()));
+    }
+    let message = Message { subject: b"", sid: 0, reply: None, headers: b"", payload: heard.body };
+    let said = status(rule, &message);
+    let expected = (200..300).contains(&heard.status) || rule.checks.iter().any(|(_, check)| check.is_about_status());
+    match said {
+        // What the target says of its error tells more than a number.
+        (Status::Error, Some(code)) if expected || code != "error" => return (Status::Error, Some(code)),
+        _ if !expected => return (Status::Error, Some(heard.status.to_string())),
+        _ => {}
+    }
+    if rule.checks.is_empty() {
+        return said;
+    }
+    let header = |name: &str| heard.headers.get(name).and_then(|value| value.to_str().ok());
+    let json = serde_json::from_slice(heard.body).ok();
+    let response = Response { status: heard.status, header: &header, body: heard.body, json };
+    match rule.checks.iter().find(|(_, check)| !check.holds(&response)) {
+        Some((name, _)) => (Status::Error, Some(format!("check:{name}"))),
+        None => said,
     }
 }
 

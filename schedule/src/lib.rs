@@ -20,6 +20,7 @@ pub mod format;
 pub mod subject;
 pub mod units;
 
+mod check;
 mod contain;
 mod error;
 mod id;
@@ -30,6 +31,7 @@ mod reader;
 mod tempo;
 mod writer;
 
+pub use check::{Check, Response};
 pub use contain::contain;
 pub use error::Error;
 pub use id::{Id, IdKey, key_of, key_texts};

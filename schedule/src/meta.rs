@@ -1,3 +1,4 @@
+use crate::Check;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -5,7 +6,7 @@ use std::fmt;
 /// Version of the schedule format that this crate writes.
 ///
 /// History: 1.0, the first; 1.1, `stages` in the metadata; 1.2, `series` in an answer rule, `history` in the metadata;
-/// 1.3, `behind` in a stage.
+/// 1.3, `behind` in a stage, `check` in an answer rule, operations over `http`.
 pub const FORMAT: Format = Format { major: 1, minor: 3 };
 
 /// A format version. A reader refuses only a newer major; a newer minor adds columns or keys it may ignore.
@@ -204,6 +205,9 @@ pub struct AnswerRule {
     /// JSON pointer that is `true` where the target says it had this already (a PubAck's `/duplicate`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicate: Option<String>,
+    /// What must hold of a response over HTTP, by name; what does not is an error of the class `check:NAME`.
+    #[serde(default, rename = "check", skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<String, Check>,
 }
 
 fn reply() -> AnswerKind {

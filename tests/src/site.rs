@@ -79,10 +79,16 @@ impl Site {
 }
 
 impl Heard {
-    async fn hear(&self, path: &str, body: &Bytes) {
-        self.bodies.lock().expect("no panic while locked").push(format!("{path} {}", String::from_utf8_lossy(body)));
+    /// Its number, from 1.
+    async fn hear(&self, path: &str, body: &Bytes) -> usize {
+        let number = {
+            let mut bodies = self.bodies.lock().expect("no panic while locked");
+            bodies.push(format!("{path} {}", String::from_utf8_lossy(body)));
+            bodies.len()
+        };
         // The sender lives as long as we.
         let _ = self.still.subscribe().wait_for(|still| !still).await;
+        number
     }
 }
 
@@ -110,7 +116,6 @@ async fn cut() -> Response {
 
 /// An id for everyone who asks.
 async fn search(State(heard): State<Heard>, body: Bytes) -> String {
-    heard.hear("/search", &body).await;
-    let n = heard.bodies.lock().expect("no panic while locked").len();
+    let n = heard.hear("/search", &body).await;
     format!(r#"{{"results":[{{"id":"found-{n}"}}]}}"#)
 }

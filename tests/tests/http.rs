@@ -217,3 +217,34 @@ fn requests_that_cannot_be_are_refused_before_anything_is_sent() {
     );
     assert!(odd.unwrap_err().to_string().contains("should be METHOD URL"));
 }
+
+#[test]
+fn a_check_that_does_not_hold_is_an_error_of_its_name() {
+    let (dir, site) = (TempDir::new().unwrap(), Site::new());
+    let workload = |name: &str, path: &str, checks: &str| {
+        let text = format!(
+            "name = \"{name}\"\n[[answer]]\nname = \"response\"\nwhose = \"inbox\"\n[answer.check]\n{checks}\n[[action]]\nname = \"ask\"\n\
+             transport = \"http\"\ntarget = \"POST {}{path}\"\npayload = '{{\"q\":1}}'\nanswers = {{ response = 1 }}\n\
+             [arrivals]\nrate = 20\nduration = \"1s\"\nprocess = \"uniform\"\n",
+            site.url()
+        );
+        Workload::parse(&text, "w.toml")
+    };
+    for (name, path, checks, class) in [
+        ("holds", "/search", "found = \"/results length == 1\"\nid = \"/results/0/id matches ^found\"", None),
+        ("none", "/search", "found = \"/results length > 1\"", Some("check:found")),
+        ("type", "/echo", "json = \"header content-type contains json\"", Some("check:json")),
+        ("meant", "/status/404", "gone = \"status == 404\"", None),
+        ("other", "/status/500", "gone = \"status == 404\"", Some("check:gone")),
+        ("plain", "/status/500", "json = \"/a exists\"", Some("500")),
+    ] {
+        let summary = run(&compiled(dir.path(), &workload(name, path, checks).unwrap()));
+        let s = response(&summary);
+        match class {
+            None => assert_eq!((s.ok, s.errors.len()), (20, 0), "{name}: {:?}", summary.evidence.first_errors),
+            Some(class) => assert_eq!(s.errors.get(class), Some(&20), "{name}: {s:?}"),
+        }
+    }
+    let why = workload("odd", "/echo", "odd = \"/a is text\"").unwrap_err().to_string();
+    assert!(why.contains("check `/a is text`: `text` is none of null, bool"), "{why}");
+}

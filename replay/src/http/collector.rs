@@ -1,7 +1,8 @@
 use crate::answer_log::{AnswerLog, Arrival};
-use crate::decode::Decoder;
+use crate::decode::{Decoder, Heard};
 use crate::sent_log::{SentLog, Written};
 use crate::shared::SentRecord;
+use hyper::HeaderMap;
 use hyper::body::Bytes;
 use runlog::Phases;
 use std::sync::mpsc;
@@ -19,8 +20,9 @@ pub(crate) enum Told {
     Answered {
         op: i64,
         action: u16,
-        /// Of an error of the transport, or a status that is none of success.
-        class: Option<String>,
+        /// Of an error on the way.
+        failed: Option<&'static str>,
+        headers: HeaderMap,
         body: Bytes,
         received_ns: i64,
         phases: Box<Phases>,
@@ -60,8 +62,9 @@ impl Collector {
                 written.add_to(&self.sends.shared.counters, sent_ns);
             }
             Told::Refused(record) => self.sends.push(record),
-            Told::Answered { op, action, class, body, received_ns, phases } => {
-                if let Some(answer) = self.decoder.response(op, action, &body, class.as_deref()) {
+            Told::Answered { op, action, failed, headers, body, received_ns, phases } => {
+                let heard = Heard { status: phases.http_status, headers: &headers, body: &body, failed };
+                if let Some(answer) = self.decoder.response(op, action, &heard) {
                     self.answers.push(&answer, Arrival { connection: 0, recipient: 0, received_ns, phases: Some(phases) });
                 }
             }

@@ -8,7 +8,7 @@ use crate::shared::{SentRecord, Shared};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
 use runlog::{Flags, Outcome, Phases};
 use rustls::pki_types::ServerName;
@@ -119,16 +119,13 @@ impl Exchanges {
         let course = self.exchange(turn, &server, request, &mut phases);
         let answered = timeout_at(Instant::now() + patience, course).await;
         let received_ns = self.shared.clock.now_ns();
-        let (class, body, connection) = match answered {
+        let (failed, headers, body, connection) = match answered {
             // No answer, as the log will show.
             Err(_) => return,
-            Ok(Ok((body, connection))) => {
-                let class = (!(200..300).contains(&phases.http_status)).then(|| phases.http_status.to_string());
-                (class, body, connection)
-            }
-            Ok(Err(Failure { class, why })) => (Some(class.to_owned()), Bytes::from(why), None),
+            Ok(Ok((headers, body, connection))) => (None, headers, body, Some(connection)),
+            Ok(Err(Failure { class, why })) => (Some(class), HeaderMap::new(), Bytes::from(why), None),
         };
-        self.tell(Told::Answered { op: record.op, action: record.action, class, body, received_ns, phases: Box::new(phases) });
+        self.tell(Told::Answered { op: record.op, action: record.action, failed, headers, body, received_ns, phases: Box::new(phases) });
         if let Some(mut connection) = connection
             && connection.sender.ready().await.is_ok()
         {
@@ -166,7 +163,7 @@ impl Exchanges {
         server: &Server,
         mut request: Request<Full<Bytes>>,
         phases: &mut Phases,
-    ) -> Outcomes<(Bytes, Option<Connection>)> {
+    ) -> Outcomes<(HeaderMap, Bytes, Connection)> {
         let mut stale = 0;
         loop {
             let mut connection = match turn {
@@ -180,9 +177,10 @@ impl Exchanges {
                     let head_ns = self.shared.clock.now_ns();
                     phases.first_byte_ns = Some(head_ns - began_ns);
                     phases.http_status = response.status().as_u16();
-                    let body = read(response).await?;
+                    let (head, body) = response.into_parts();
+                    let body = read(body).await?;
                     phases.body_ns = Some(self.shared.clock.now_ns() - head_ns);
-                    return Ok((body, Some(connection)));
+                    return Ok((head.headers, body, connection));
                 }
                 Err(mut failed) => match failed.take_message().filter(|_| stale < STALE_MAX) {
                     // The server closed it before anything was written.
@@ -246,8 +244,8 @@ where
 }
 
 /// The body, whole.
-async fn read(response: Response<Incoming>) -> Outcomes<Bytes> {
-    let (mut body, mut whole) = (response.into_body(), Vec::new());
+async fn read(mut body: Incoming) -> Outcomes<Bytes> {
+    let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|e| broken(&e))?;
         let Some(data) = frame.data_ref() else { continue };
