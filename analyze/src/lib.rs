@@ -25,6 +25,7 @@ pub mod render;
 mod samples;
 mod slo;
 mod spool;
+mod suggest;
 mod summary;
 mod tally;
 mod verdict;
@@ -35,6 +36,7 @@ pub use capacity::{Knee, Trial, knee, show_target};
 pub use fidelity::{Fidelity, Limits, fidelity};
 pub use samples::{Percentile, Samples};
 pub use slo::{Line, LineError, SLO_PRESETS, slo_preset};
+pub use suggest::suggest;
 pub use summary::*;
 
 /// Why a run cannot be analysed.

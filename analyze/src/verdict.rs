@@ -10,7 +10,7 @@ use schedule::units::{show_count, show_ns, show_rate};
 
 /// A percentile needs this many samples beyond it.
 /// (A little less than ten: 100·(1 − 0.9) is not quite 10 in floating point.)
-const BEYOND_MIN: f64 = 10.0 - 1e-9;
+pub(crate) const BEYOND_MIN: f64 = 10.0 - 1e-9;
 /// More unresolved answers than this share make a line undecidable.
 const UNRESOLVED_MAX: f64 = 0.001;
 /// More sends late by our own fault than this share, and the generator was the limit.

@@ -61,6 +61,8 @@ pub enum Command {
     Search(SearchArgs),
     /// Percentiles and a verdict, from the log of a run
     Analyze(Analyze),
+    /// Conditions from a run that went well
+    Slo(Slo),
     /// Run the chat services, small and faithful, behind a nats-server
     Standin(StandinArgs),
     /// Completions for a shell
@@ -613,6 +615,35 @@ pub struct Analyze {
     pub by_size: bool,
     #[command(flatten)]
     pub outputs: Outputs,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo slo suggest run-1 --factor 3\n  retempo slo suggest run-1 -o slo.toml")]
+pub struct Slo {
+    #[command(subcommand)]
+    pub command: SloCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SloCommand {
+    /// Write what a healthy run had, with room, as a file for --slo-file
+    #[command(after_help = "Examples:\n  retempo slo suggest run-1 --factor 2\n  retempo slo suggest run-1 -o slo2.toml")]
+    Suggest(SloSuggest),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct SloSuggest {
+    /// Run folder
+    pub run: PathBuf,
+    /// So many times as long as it took there may be
+    #[arg(long, default_value_t = 1.5)]
+    pub factor: f64,
+    /// Leave out what was due before
+    #[arg(long, default_value = "0s", value_parser = units::parse_duration_ns)]
+    pub warmup: i64,
+    /// File to write [default: standard output]
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
 }
 
 /// Who receives what is fanned out.

@@ -17,6 +17,7 @@ mod ramp;
 mod replay;
 mod search;
 mod seed;
+mod slo;
 mod standin;
 
 use crate::args::{Args, Command};
@@ -44,6 +45,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Ramp(args) => ramp::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Analyze(args) => analyze::run(&args),
+        Command::Slo(args) => slo::run(&args),
         Command::Standin(args) => standin::run(&args),
         Command::Completions(args) => {
             clap_complete::generate(args.shell, &mut Args::command(), "retempo", &mut std::io::stdout());

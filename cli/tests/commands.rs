@@ -3,7 +3,8 @@
 mod common;
 
 use common::{retempo, run, texts};
-use harness::NatsServer;
+use harness::{NatsServer, World};
+use standin::Config;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -220,4 +221,31 @@ fn a_store_that_holds_another_population_is_refused() {
     assert!(code == 0 && err.contains("removed 10 users, 5 rooms, 10 subscriptions"), "{err}");
     let (code, _, err) = run(at, "seed a.parquet --mongo mongodb://127.0.0.1:1");
     assert!(code == 1 && err.contains("cannot reach MongoDB at 127.0.0.1:1"), "{err}");
+}
+
+#[test]
+fn thresholds_come_from_a_run_that_went_well() {
+    let world = World::new();
+    let (path, meta) = world.compile("small", 100.0, 2_000_000_000);
+    let services = world.standin(&meta, Config::default());
+    world.run(&world.options(&path, "well"));
+    services.stop();
+    world.run(&world.options(&path, "unanswered"));
+    let dir = world.dir.path();
+    let (code, _, err) = run(dir, "slo suggest well --factor 10 -o slo.toml");
+    assert_eq!(code, 0, "{err}");
+    let text = std::fs::read_to_string(world.path("slo.toml")).unwrap();
+    assert!(text.contains("send/reply p95 < ") && text.contains("\"missing == 0\""), "{text}");
+    let (code, report, err) = run(dir, "analyze well --slo-file slo.toml --late-after 1s");
+    assert_eq!(code, 0, "{report}{err}");
+    for (line, told) in [
+        ("slo suggest well -o slo.toml", "slo.toml exists"),
+        ("slo suggest well --factor 0.5", "--factor 0.5 is below 1"),
+        ("slo suggest unanswered", "it is not healthy: send/broadcast has 0 errors, 0 late and 200 missing"),
+        ("slo suggest nowhere", "nowhere"),
+    ] {
+        let (code, _, err) = run(dir, line);
+        assert_eq!(code, 2, "{line}: {err}");
+        assert!(err.contains(told), "{line}: {err}");
+    }
 }

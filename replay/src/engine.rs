@@ -9,7 +9,7 @@ use crate::http::{Collector, Dispatcher, Exchanges, Told};
 use crate::live::Live;
 use crate::loader::{self, FrameBatch, Loader};
 use crate::logger::Logger;
-use crate::options::{Error, Options, Plan, Transport};
+use crate::options::{Connections, Error, Options, Plan, Transport};
 use crate::receiver::{Incoming, Receiver};
 use crate::release::{Released, Releases};
 use crate::sender::Sender;
@@ -204,7 +204,11 @@ impl OverHttp {
                 options.schedule.display()
             )));
         }
-        allow_files((options.http.max_connections * plan.servers.len().max(1)) as u64)?;
+        let most = match options.connections {
+            Connections::Direct => options.connections.number(plan)?.into(),
+            Connections::Shared(_) => options.http.max_connections,
+        };
+        allow_files((most * plan.servers.len().max(1)) as u64)?;
         let told = mpsc::channel();
         let timeouts = plan.meta.actions.iter().map(|action| Duration::from_nanos(action.timeout_ns as u64)).collect();
         Ok(OverHttp {
@@ -213,7 +217,7 @@ impl OverHttp {
                 .enable_all()
                 .build()
                 .expect("the system gives threads"),
-            exchanges: Arc::new(Exchanges::new(shared.clone(), &options.http, timeouts, told.0.clone())?),
+            exchanges: Arc::new(Exchanges::new(shared.clone(), options, timeouts, told.0.clone())?),
             told,
             rate_per_sec: plan.meta.peak_rate_per_sec * plan.tempo.speed(),
             give_up_ns: drain_timeout_ns(options, plan),

@@ -248,3 +248,27 @@ fn a_check_that_does_not_hold_is_an_error_of_its_name() {
     let why = workload("odd", "/echo", "odd = \"/a is text\"").unwrap_err().to_string();
     assert!(why.contains("check `/a is text`: `text` is none of null, bool"), "{why}");
 }
+
+#[test]
+fn sessions_may_own_their_connections() {
+    let (dir, site) = (TempDir::new().unwrap(), Site::new());
+    std::fs::write(dir.path().join("users.csv"), "id\na\nb\nc\n").unwrap();
+    let text = format!(
+        "name = \"own\"\n[population.table]\nuser = {{ path = \"users.csv\" }}\n[[answer]]\nname = \"response\"\nwhose = \"inbox\"\n\
+         [[action]]\nname = \"ask\"\ntransport = \"http\"\npick = \"user\"\ntarget = \"POST {}/echo\"\npayload = '{{user.id}}'\n\
+         answers = {{ response = 1 }}\n[arrivals]\nrate = 30\nduration = \"2s\"\n",
+        site.url()
+    );
+    let mut options = compiled(dir.path(), &Workload::parse(&text, "w.toml").unwrap());
+    options.connections = replay::Connections::Direct;
+    let summary = run(&options);
+    assert!(response(&summary).ok > 30 && response(&summary).missing == 0, "{:?}", summary.series);
+    let mut owners: std::collections::HashMap<u32, std::collections::HashSet<String>> = std::collections::HashMap::new();
+    let batches = schedule::Reader::open(&options.schedule).unwrap().batches().unwrap();
+    let payloads: Vec<String> =
+        batches.flat_map(|b| b.unwrap().rows().map(|r| String::from_utf8(r.payload.to_vec()).unwrap()).collect::<Vec<_>>()).collect();
+    for phases in phases(&options) {
+        owners.entry(phases.connection).or_default().insert(payloads[phases.op as usize].clone());
+    }
+    assert!(owners.len() == 3 && owners.values().all(|users| users.len() == 1), "{owners:?}");
+}

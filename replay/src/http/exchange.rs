@@ -3,7 +3,7 @@
 use super::pool::{Connection, Permit, Pool, Turn};
 use super::request::{self, Server};
 use super::{HttpOptions, collector::Told};
-use crate::options::Error;
+use crate::options::{Connections, Error, Options};
 use crate::shared::{SentRecord, Shared};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -35,7 +35,9 @@ pub(crate) struct Exchanges {
     shared: Arc<Shared>,
     options: HttpOptions,
     tls: TlsConnector,
-    pools: Mutex<HashMap<Server, Arc<Pool>>>,
+    /// By server; and by session, where each has connections of its own.
+    pools: Mutex<HashMap<(Server, u32), Arc<Pool>>>,
+    by_session: bool,
     opened: AtomicU32,
     /// By action.
     timeouts: Vec<Duration>,
@@ -61,13 +63,16 @@ fn failure(class: &'static str, why: &dyn std::fmt::Display) -> Failure {
 impl Exchanges {
     /// # Errors
     /// [`Error`]: files for TLS that cannot be used.
-    pub fn new(shared: Arc<Shared>, options: &HttpOptions, timeouts: Vec<Duration>, told: mpsc::Sender<Told>) -> Result<Exchanges, Error> {
+    pub fn new(shared: Arc<Shared>, options: &Options, timeouts: Vec<Duration>, told: mpsc::Sender<Told>) -> Result<Exchanges, Error> {
+        let by_session = options.connections == Connections::Direct;
+        let options = &options.http;
         let config = if options.insecure { wire::tls_config_trusting_all(&options.tls)? } else { wire::tls_config(&options.tls)? };
         Ok(Exchanges {
             shared,
             options: options.clone(),
             tls: TlsConnector::from(Arc::new(config)),
             pools: Mutex::default(),
+            by_session,
             opened: AtomicU32::new(0),
             timeouts,
             told,
@@ -86,14 +91,10 @@ impl Exchanges {
         let _ = self.told.send(told);
     }
 
-    fn pool(&self, server: &Server) -> Arc<Pool> {
+    fn pool(&self, server: &Server, session: u32) -> Arc<Pool> {
         let mut pools = self.pools.lock().expect("no panic while locked");
-        if let Some(pool) = pools.get(server) {
-            return pool.clone();
-        }
-        let pool = Pool::new(self.options.max_connections);
-        pools.insert(server.clone(), pool.clone());
-        pool
+        let key = (server.clone(), if self.by_session { session } else { 0 });
+        pools.entry(key).or_insert_with(|| Pool::new(if self.by_session { 1 } else { self.options.max_connections })).clone()
     }
 
     /// Makes the request of a frame.
@@ -116,7 +117,7 @@ impl Exchanges {
         };
         let spent = Duration::from_nanos((sent_ns - record.intended_ns).max(0) as u64);
         let patience = (PATIENCE * self.timeouts[usize::from(record.action)]).saturating_sub(spent).max(Duration::from_millis(1));
-        let course = self.exchange(turn, &server, request, &mut phases);
+        let course = self.exchange(turn, (&server, record.session), request, &mut phases);
         let answered = timeout_at(Instant::now() + patience, course).await;
         let received_ns = self.shared.clock.now_ns();
         let (failed, headers, body, connection) = match answered {
@@ -140,7 +141,7 @@ impl Exchanges {
             refused(record, Outcome::BindFailed);
             return None;
         };
-        let turn = match self.pool(&server).turn() {
+        let turn = match self.pool(&server, record.session).turn() {
             Ok(turn) => turn,
             Err(mut coming) => {
                 record.flags |= Flags::NO_CONNECTION;
@@ -160,7 +161,7 @@ impl Exchanges {
     async fn exchange(
         &self,
         mut turn: Turn,
-        server: &Server,
+        (server, session): (&Server, u32),
         mut request: Request<Full<Bytes>>,
         phases: &mut Phases,
     ) -> Outcomes<(HeaderMap, Bytes, Connection)> {
@@ -187,7 +188,7 @@ impl Exchanges {
                     Some(unsent) => {
                         (stale, request) = (stale + 1, unsent);
                         drop(connection);
-                        turn = match self.pool(server).turn() {
+                        turn = match self.pool(server, session).turn() {
                             Ok(turn) => turn,
                             Err(coming) => coming.await.expect("a pool outlives those that wait"),
                         };
