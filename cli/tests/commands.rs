@@ -241,7 +241,7 @@ fn thresholds_come_from_a_run_that_went_well() {
     for (line, told) in [
         ("slo suggest well -o slo.toml", "slo.toml exists"),
         ("slo suggest well --factor 0.5", "--factor 0.5 is below 1"),
-        ("slo suggest unanswered", "it is not healthy: send/broadcast has 0 errors, 0 late and 200 missing"),
+        ("slo suggest unanswered", "it is not healthy: send/reply has 0 errors, 0 late and 200 missing"),
         ("slo suggest nowhere", "nowhere"),
     ] {
         let (code, _, err) = run(dir, line);

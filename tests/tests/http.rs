@@ -272,3 +272,55 @@ fn sessions_may_own_their_connections() {
     }
     assert!(owners.len() == 3 && owners.values().all(|users| users.len() == 1), "{owners:?}");
 }
+
+/// A server behind TLS that answers every request with `{}`; its certificate, which it signed itself for shop.test.
+fn secure() -> (std::net::SocketAddr, String) {
+    let signed = rcgen::generate_simple_self_signed(vec!["shop.test".into()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![signed.cert.der().clone()], key).unwrap();
+    let (config, listener) = (std::sync::Arc::new(config), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for tcp in listener.incoming() {
+            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut tls = rustls::StreamOwned::new(connection, tcp.unwrap());
+            std::thread::spawn(move || {
+                let (mut heard, mut chunk) = (Vec::new(), [0; 4096]);
+                // A client that does not trust us closes.
+                while let Ok(n @ 1..) = std::io::Read::read(&mut tls, &mut chunk) {
+                    heard.extend_from_slice(&chunk[..n]);
+                    while let Some(end) = heard.windows(4).position(|window| window == b"\r\n\r\n") {
+                        heard.drain(..end + 4);
+                        std::io::Write::write_all(&mut tls, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (address, signed.cert.pem())
+}
+
+#[test]
+fn certificates_are_checked_unless_any_will_do() {
+    let dir = TempDir::new().unwrap();
+    let (address, pem) = secure();
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, pem).unwrap();
+    let resolve = vec![("shop.test:443".to_owned(), address)];
+    let trusting = wire::TlsFiles { ca: Some(ca), ..wire::TlsFiles::default() };
+    for (name, http, class) in [
+        ("trusted", HttpOptions { resolve: resolve.clone(), tls: trusting, ..HttpOptions::default() }, None),
+        ("any", HttpOptions { resolve: resolve.clone(), insecure: true, ..HttpOptions::default() }, None),
+        ("unknown", HttpOptions { resolve, ..HttpOptions::default() }, Some("tls")),
+    ] {
+        let options = Options { http, ..requests(dir.path(), name, "GET https://shop.test/", 20, 1, "5s") };
+        let summary = run(&options);
+        match class {
+            None => assert_eq!(response(&summary).ok, 20, "{name}: {:?}", summary.evidence.first_errors),
+            Some(class) => assert_eq!(response(&summary).errors.get(class), Some(&20), "{name}: {:?}", response(&summary).errors),
+        }
+        assert_eq!(phases(&options).iter().any(|p| p.tls_ns.is_some()), class.is_none(), "{name}");
+    }
+}

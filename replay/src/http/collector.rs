@@ -1,9 +1,9 @@
+use super::exchange::Body;
 use crate::answer_log::{AnswerLog, Arrival};
 use crate::decode::{Decoder, Heard};
 use crate::sent_log::{SentLog, Written};
 use crate::shared::SentRecord;
 use hyper::HeaderMap;
-use hyper::body::Bytes;
 use runlog::Phases;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) enum Told {
         /// Of an error on the way.
         failed: Option<&'static str>,
         headers: HeaderMap,
-        body: Bytes,
+        body: Body,
         received_ns: i64,
         phases: Box<Phases>,
     },
@@ -63,7 +63,7 @@ impl Collector {
             }
             Told::Refused(record) => self.sends.push(record),
             Told::Answered { op, action, failed, headers, body, received_ns, phases } => {
-                let heard = Heard { status: phases.http_status, headers: &headers, body: &body, failed };
+                let heard = Heard { status: phases.http_status, headers: &headers, body: &body.bytes, failed };
                 if let Some(answer) = self.decoder.response(op, action, &heard) {
                     self.answers.push(&answer, Arrival { connection: 0, recipient: 0, received_ns, phases: Some(phases) });
                 }

@@ -1,5 +1,5 @@
 use super::collector::Told;
-use super::exchange::Exchanges;
+use super::exchange::{Exchanges, WAITING_MAX};
 use crate::loader::{Frame, FrameBatch};
 use crate::pacer::{self, Step};
 use crate::ready::Ready;
@@ -80,8 +80,12 @@ impl Dispatcher {
     }
 
     fn start(&self, frame: &Frame, bytes: &[u8], flags: u16, slip_ns: i64) {
+        if self.exchanges.waiting_bytes.load(Relaxed) > WAITING_MAX {
+            return self.refuse(frame, Outcome::Overflow, flags, slip_ns);
+        }
         let record = SentRecord { slip_ns, ..record(frame, bytes.len() as u32, Outcome::Sent, flags) };
         self.exchanges.waiting.fetch_add(1, Relaxed);
+        self.exchanges.waiting_bytes.fetch_add(bytes.len() as i64, Relaxed);
         self.runtime.spawn(self.exchanges.clone().run(record, Bytes::copy_from_slice(bytes)));
     }
 

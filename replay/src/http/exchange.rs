@@ -23,8 +23,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-/// Bytes of a body that are kept; one that is longer is an error, and its connection is closed.
-const BODY_MAX: usize = 16 << 20;
+/// Bytes of a body, at most; one that is longer is an error, and its connection is closed.
+const BODY_MAX: i64 = 16 << 20;
+/// Bytes of all bodies that are not logged yet.
+const BODIES_MAX: i64 = 512 << 20;
+/// Bytes of requests that wait for a connection.
+pub(super) const WAITING_MAX: i64 = 256 << 20;
 /// Responses are waited for so many times the timeout of their action: what is late is told from what never comes.
 const PATIENCE: u32 = 2;
 /// A connection that is there may have been closed by the server meanwhile: so many of them are tried.
@@ -44,8 +48,33 @@ pub(crate) struct Exchanges {
     told: mpsc::Sender<Told>,
     /// True when those that have not begun should not.
     cancelled: watch::Sender<bool>,
-    /// Those that have not begun.
+    /// Those that have not begun, and their bytes.
     pub waiting: AtomicI64,
+    pub waiting_bytes: AtomicI64,
+    bodies: Arc<AtomicI64>,
+}
+
+/// A body, and its share of the memory for them.
+pub(crate) struct Body {
+    pub bytes: Vec<u8>,
+    share: Arc<AtomicI64>,
+}
+
+impl Body {
+    /// False if there is no room.
+    fn take(&mut self, data: &[u8]) -> bool {
+        let n = data.len() as i64;
+        let together = self.share.fetch_add(n, Relaxed) + n;
+        // What found no room is given back with the rest.
+        self.bytes.extend_from_slice(data);
+        self.bytes.len() as i64 <= BODY_MAX && together <= BODIES_MAX
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.share.fetch_sub(self.bytes.len() as i64, Relaxed);
+    }
 }
 
 /// What went wrong with an exchange: the class of the error, and its words.
@@ -78,12 +107,18 @@ impl Exchanges {
             told,
             cancelled: watch::Sender::new(false),
             waiting: AtomicI64::new(0),
+            waiting_bytes: AtomicI64::new(0),
+            bodies: Arc::default(),
         })
     }
 
     /// Those that have not begun will not.
     pub fn cancel(&self) {
         self.cancelled.send_replace(true);
+    }
+
+    fn body(&self) -> Body {
+        Body { bytes: Vec::new(), share: self.bodies.clone() }
     }
 
     fn tell(&self, told: Told) {
@@ -100,7 +135,9 @@ impl Exchanges {
     /// Makes the request of a frame.
     pub async fn run(self: Arc<Self>, record: SentRecord, frame: Bytes) {
         let begun = self.begin(record, &frame).await;
+        self.waiting_bytes.fetch_sub(frame.len() as i64, Relaxed);
         self.waiting.fetch_sub(1, Relaxed);
+        drop(frame);
         let Some((mut record, server, request, turn)) = begun else { return };
         let sent_ns = self.shared.clock.now_ns();
         record.sent_ns = Some(sent_ns);
@@ -124,7 +161,11 @@ impl Exchanges {
             // No answer, as the log will show.
             Err(_) => return,
             Ok(Ok((headers, body, connection))) => (None, headers, body, Some(connection)),
-            Ok(Err(Failure { class, why })) => (Some(class), HeaderMap::new(), Bytes::from(why), None),
+            Ok(Err(Failure { class, why })) => {
+                let mut words = self.body();
+                words.take(why.as_bytes());
+                (Some(class), HeaderMap::new(), words, None)
+            }
         };
         self.tell(Told::Answered { op: record.op, action: record.action, failed, headers, body, received_ns, phases: Box::new(phases) });
         if let Some(mut connection) = connection
@@ -164,7 +205,7 @@ impl Exchanges {
         (server, session): (&Server, u32),
         mut request: Request<Full<Bytes>>,
         phases: &mut Phases,
-    ) -> Outcomes<(HeaderMap, Bytes, Connection)> {
+    ) -> Outcomes<(HeaderMap, Body, Connection)> {
         let mut stale = 0;
         loop {
             let mut connection = match turn {
@@ -179,7 +220,7 @@ impl Exchanges {
                     phases.first_byte_ns = Some(head_ns - began_ns);
                     phases.http_status = response.status().as_u16();
                     let (head, body) = response.into_parts();
-                    let body = read(body).await?;
+                    let body = read(body, self.body()).await?;
                     phases.body_ns = Some(self.shared.clock.now_ns() - head_ns);
                     return Ok((head.headers, body, connection));
                 }
@@ -245,17 +286,15 @@ where
 }
 
 /// The body, whole.
-async fn read(mut body: Incoming) -> Outcomes<Bytes> {
-    let mut whole = Vec::new();
+async fn read(mut body: Incoming, mut whole: Body) -> Outcomes<Body> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|e| broken(&e))?;
         let Some(data) = frame.data_ref() else { continue };
-        if whole.len() + data.len() > BODY_MAX {
-            return Err(failure("body_too_large", &format!("the body is longer than {BODY_MAX} bytes")));
+        if !whole.take(data) {
+            return Err(failure("body_too_large", &"bodies have 16 MiB each, and 512 MiB together"));
         }
-        whole.extend_from_slice(data);
     }
-    Ok(whole.into())
+    Ok(whole)
 }
 
 fn unconnected(error: &std::io::Error) -> Failure {
