@@ -373,7 +373,7 @@ pub struct Replay {
     /// Stop sending after this; loops as often as it takes, unless --loops
     #[arg(long, value_parser = units::parse_duration_ns)]
     pub duration: Option<i64>,
-    /// Publishing connections
+    /// Publishing connections, over NATS; over HTTP see --max-connections
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(replay::Connections::MAX)))]
     pub connections: u16,
     /// A connection for each session
@@ -381,10 +381,10 @@ pub struct Replay {
     pub direct: bool,
     #[command(flatten)]
     pub listening: Listening,
-    /// Least time between two writes: saves CPU at high rates, makes sends late by as much
+    /// Over NATS, least time between two writes: saves CPU at high rates, makes sends late by as much
     #[arg(long, default_value = "0s", value_parser = units::parse_duration_ns)]
     pub write_spacing: i64,
-    /// Operations due while a connection is down
+    /// Over NATS, operations due while a connection is down
     #[arg(long, value_enum, default_value = "hold")]
     pub on_disconnect: OnDisconnectArg,
     /// Longest wait for answers after the last send [default: the longest timeout of the schedule]
@@ -760,7 +760,7 @@ pub struct Course {
     /// Between steps, at least; the next also waits until the target's consumers are drained
     #[arg(long, default_value = "2s", value_parser = units::parse_duration_ns)]
     pub cooldown: i64,
-    /// Publishing connections
+    /// Publishing connections, over NATS; over HTTP see --max-connections
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(replay::Connections::MAX)))]
     pub connections: u16,
     /// A connection for each session

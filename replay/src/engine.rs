@@ -225,6 +225,7 @@ impl OverHttp {
     }
 
     fn start(self, threads: &mut Threads, ways: Ways, granted: &Arc<Mutex<Granted>>) -> Runtime {
+        let exchanges = self.exchanges.clone();
         let dispatcher = Dispatcher {
             shared: ways.sends.shared.clone(),
             batches: ways.frames,
@@ -235,7 +236,7 @@ impl OverHttp {
             rate_per_sec: self.rate_per_sec,
             give_up_ns: self.give_up_ns,
         };
-        let collector = Collector { told: self.told.1, decoder: ways.decoder, sends: ways.sends, answers: ways.answers };
+        let collector = Collector { exchanges, told: self.told.1, decoder: ways.decoder, sends: ways.sends, answers: ways.answers };
         threads.add("collector", move || collector.run());
         threads.pace(granted, move || dispatcher.run());
         self.runtime

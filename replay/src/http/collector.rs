@@ -1,11 +1,12 @@
-use super::exchange::Body;
+use super::exchange::{Body, Exchanges};
 use crate::answer_log::{AnswerLog, Arrival};
 use crate::decode::{Decoder, Heard};
 use crate::sent_log::{SentLog, Written};
 use crate::shared::SentRecord;
 use hyper::HeaderMap;
 use runlog::Phases;
-use std::sync::mpsc;
+use std::sync::atomic::Ordering::Release;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// Gates that nobody answers are looked at this often.
@@ -31,6 +32,7 @@ pub(crate) enum Told {
 
 /// Logs what exchanges tell, in the order in which they do.
 pub(crate) struct Collector {
+    pub exchanges: Arc<Exchanges>,
     pub told: mpsc::Receiver<Told>,
     pub decoder: Decoder,
     pub sends: SentLog,
@@ -60,8 +62,13 @@ impl Collector {
                 let (sent_ns, mut written) = (record.sent_ns.unwrap_or(record.intended_ns), Written::default());
                 self.sends.sent(record, sent_ns, &mut written);
                 written.add_to(&self.sends.shared.counters, sent_ns);
+                // Whoever sees none left must see what they counted.
+                self.exchanges.unlogged.fetch_sub(1, Release);
             }
-            Told::Refused(record) => self.sends.push(record),
+            Told::Refused(record) => {
+                self.sends.push(record);
+                self.exchanges.unlogged.fetch_sub(1, Release);
+            }
             Told::Answered { op, action, failed, headers, body, received_ns, phases } => {
                 let heard = Heard { status: phases.http_status, headers: &headers, body: &body.bytes, failed };
                 if let Some(answer) = self.decoder.response(op, action, &heard) {

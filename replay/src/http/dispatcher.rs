@@ -9,7 +9,7 @@ use crate::shared::{SentRecord, Shared, UNGATED};
 use crate::spin::Spin;
 use hyper::body::Bytes;
 use runlog::{EventKind, Flags, Outcome};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, mpsc};
 use tokio::runtime::Handle;
 
@@ -57,7 +57,7 @@ impl Dispatcher {
                 Step::Wait(t) => t,
                 Step::Starved => now + STARVED_NS,
                 Step::Done if self.any_waits() => now + NAP_NS,
-                Step::Done if self.exchanges.waiting.load(Relaxed) == 0 => break,
+                Step::Done if self.exchanges.unlogged.load(Acquire) == 0 => break,
                 Step::Done if now > *give_up_ns.get_or_insert(now.saturating_add(self.give_up_ns)) => break,
                 Step::Done => now + NAP_NS,
             };
@@ -84,7 +84,7 @@ impl Dispatcher {
             return self.refuse(frame, Outcome::Overflow, flags, slip_ns);
         }
         let record = SentRecord { slip_ns, ..record(frame, bytes.len() as u32, Outcome::Sent, flags) };
-        self.exchanges.waiting.fetch_add(1, Relaxed);
+        self.exchanges.unlogged.fetch_add(1, Relaxed);
         self.exchanges.waiting_bytes.fetch_add(bytes.len() as i64, Relaxed);
         self.runtime.spawn(self.exchanges.clone().run(record, Bytes::copy_from_slice(bytes)));
     }
@@ -100,6 +100,7 @@ impl Dispatcher {
     }
 
     fn refuse(&self, frame: &Frame, outcome: Outcome, flags: u16, slip_ns: i64) {
+        self.exchanges.unlogged.fetch_add(1, Relaxed);
         // The collector ends after us.
         let _ = self.told.send(Told::Refused(SentRecord { slip_ns, ..record(frame, 0, outcome, flags) }));
     }

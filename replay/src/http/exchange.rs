@@ -48,8 +48,9 @@ pub(crate) struct Exchanges {
     told: mpsc::Sender<Told>,
     /// True when those that have not begun should not.
     cancelled: watch::Sender<bool>,
-    /// Those that have not begun, and their bytes.
-    pub waiting: AtomicI64,
+    /// Those that are not yet logged as sent, or as refused.
+    pub unlogged: AtomicI64,
+    /// Bytes of those that have not begun.
     pub waiting_bytes: AtomicI64,
     bodies: Arc<AtomicI64>,
 }
@@ -106,7 +107,7 @@ impl Exchanges {
             timeouts,
             told,
             cancelled: watch::Sender::new(false),
-            waiting: AtomicI64::new(0),
+            unlogged: AtomicI64::new(0),
             waiting_bytes: AtomicI64::new(0),
             bodies: Arc::default(),
         })
@@ -136,7 +137,6 @@ impl Exchanges {
     pub async fn run(self: Arc<Self>, record: SentRecord, frame: Bytes) {
         let begun = self.begin(record, &frame).await;
         self.waiting_bytes.fetch_sub(frame.len() as i64, Relaxed);
-        self.waiting.fetch_sub(1, Relaxed);
         drop(frame);
         let Some((mut record, server, request, turn)) = begun else { return };
         let sent_ns = self.shared.clock.now_ns();

@@ -102,14 +102,16 @@ pub(crate) fn decode(mut frame: &[u8], options: &HttpOptions) -> Result<(Server,
     *request.version_mut() = Version::HTTP_11;
     let host = uri.authority().expect("an address has one").as_str();
     request.headers_mut().insert(HOST, HeaderValue::from_str(host).map_err(|e| wrong(&e))?);
-    for (name, value) in headers.iter().chain(&options.headers) {
+    for (name, value) in &headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| wrong(&e))?;
         let value = HeaderValue::from_str(value).map_err(|e| wrong(&e))?;
-        // A server that was chosen for all has a name of its own.
-        if OF_A_CONNECTION.contains(&name) || name == HOST && options.base_url.is_some() {
-            continue;
+        match () {
+            () if OF_A_CONNECTION.contains(&name) => {}
+            // A server that was chosen for all has a name of its own.
+            () if name == HOST && options.base_url.is_some() => {}
+            () if name == HOST => drop(request.headers_mut().insert(HOST, value)),
+            () => drop(request.headers_mut().append(name, value)),
         }
-        request.headers_mut().append(name, value);
     }
     for (name, value) in &options.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| wrong(&e))?;
@@ -166,6 +168,8 @@ mod tests {
             (&request.headers()["a"], &request.headers()[HOST]),
             (&HeaderValue::from_static("b"), &HeaderValue::from_static("a.test"))
         );
+        let (_, named) = decoded("GET http://a.test/", &[("Host", "b.test")], &plain).unwrap();
+        assert_eq!(named.headers().get_all(HOST).iter().collect::<Vec<_>>(), ["b.test"], "one, as it was recorded");
         let headers = vec![("authorization".into(), "Bearer t".into())];
         let elsewhere = HttpOptions { base_url: Some("http://[::1]:8080/api/".into()), headers, ..plain.clone() };
         for (target, path) in [("GET https://a.test?q=1", "/api/?q=1"), ("GET /v1", "/api/v1"), ("GET https://a.test/v1", "/api/v1")] {
