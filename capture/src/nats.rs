@@ -14,8 +14,8 @@ use wire::{Connected, Frame, ReadBuffer, Stream};
 
 /// Messages of one read travel together; so many reads wait to be written, at most.
 const READS_WAITING: usize = 4096;
-/// Bytes that wait to be written, at most.
-const BYTES_WAITING: u64 = 256 << 20;
+/// Bytes that wait to be written, at most, unless it is said otherwise.
+pub const BYTES_WAITING: u64 = 256 << 20;
 /// Longest sleep of the reader: signals and time are looked after at least this often.
 const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 const FLUSH: Duration = Duration::from_millis(500);
@@ -35,6 +35,8 @@ pub struct Options {
     pub max_messages: Option<u64>,
     /// What must not be recorded, beside credentials; `None` records everything.
     pub redact: Option<Policy>,
+    /// Bytes that wait to be written, at most; what comes on top is dropped, and counted.
+    pub waiting_bytes: u64,
 }
 
 /// What a capture is told while it goes on.
@@ -230,7 +232,7 @@ impl Listener<'_> {
         }
         let (n, bytes) = (batch.len() as u64, batch.iter().map(size).sum());
         self.control.messages.fetch_add(n, Relaxed);
-        let room = self.control.bytes.fetch_add(bytes, Relaxed) + bytes <= BYTES_WAITING;
+        let room = self.control.bytes.fetch_add(bytes, Relaxed) + bytes <= self.options.waiting_bytes;
         if !room || self.batches.try_send(batch).is_err() {
             self.control.bytes.fetch_sub(bytes, Relaxed);
             self.control.dropped.fetch_add(n, Relaxed);

@@ -68,7 +68,7 @@ fn a_ramp_names_its_answer_and_what_breaks_next() {
     let outcomes: Vec<&str> = summary["steps"].as_array().unwrap().iter().map(|s| s["verdict"]["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["PASS", "PASS", "TRIP"], "it ends with the first that trips");
     // Each step is a window of one run, and the run can be asked again.
-    let (_, again, _) = texts_of(&world, &["analyze", "ramp", "--json", "--slo", slo[0], "--slo", slo[1]]);
+    let (_, again, _) = texts_of(&world, &["analyze", "ramp", "--json", "--late-after", "20ms", "--slo", slo[0], "--slo", slo[1]]);
     assert_eq!(again["capacity"], summary["capacity"]);
     assert_eq!(again["steps"], summary["steps"]);
     let csv = std::fs::read_to_string(world.path("csv/steps.csv")).unwrap();

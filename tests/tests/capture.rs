@@ -1,6 +1,6 @@
 //! Live traffic becomes a schedule that says the same again.
 
-use capture::nats::{Control, Options as Listen, capture};
+use capture::nats::{BYTES_WAITING, Control, Options as Listen, capture};
 use capture::{Folder, Policy, Rules, Session};
 use fixtures::{Overrides, preset};
 use harness::{World, series};
@@ -33,7 +33,14 @@ fn overheard(world: &World, path: &Path, name: &str) -> (analyze::Summary, PathB
 fn overheard_on(world: &World, path: &Path, name: &str, subjects: &[&str], rules: Rules) -> (analyze::Summary, PathBuf) {
     let output = world.path(&format!("{name}.parquet"));
     let subjects = subjects.iter().map(|subject| (*subject).to_owned()).collect();
-    let options = Listen { nats: world.nats(), subjects, duration: None, max_messages: None, redact: Some(Policy::default()) };
+    let options = Listen {
+        nats: world.nats(),
+        subjects,
+        duration: None,
+        max_messages: None,
+        redact: Some(Policy::default()),
+        waiting_bytes: BYTES_WAITING,
+    };
     let control = Control::default();
     let listening = {
         let (control, output, options) = (control.clone(), output.clone(), options.clone());
@@ -135,13 +142,43 @@ fn states_that_carry_no_id_are_found_again_by_their_fields() {
 }
 
 #[test]
+fn what_is_not_written_down_is_counted_to_the_last_message() {
+    const PUBLISHED: u64 = 100_000;
+    let world = World::new();
+    let output = world.path("flood.parquet");
+    let subjects = vec!["flood".to_owned()];
+    // Next to nothing may wait, so that much is dropped.
+    let options =
+        Listen { nats: world.nats(), subjects, duration: None, max_messages: Some(PUBLISHED), redact: None, waiting_bytes: 20_000 };
+    let control = Control::default();
+    let listening = {
+        let (control, output) = (control.clone(), output.clone());
+        std::thread::spawn(move || capture(&options, &Rules::default(), "flood", &output, &control).unwrap())
+    };
+    control.wait_ready();
+    world.runtime.block_on(async {
+        let client = replay::control::connect(&world.nats()).await.unwrap();
+        for n in 0..PUBLISHED {
+            client.publish("flood", format!("{{\"n\":{n}}}").into()).await.unwrap();
+        }
+        client.flush().await.unwrap();
+    });
+    let meta = listening.join().unwrap().meta;
+    let losses = meta.losses.unwrap();
+    let (kept, dropped) = (losses["messages"].as_u64().unwrap(), losses["dropped"].as_u64().unwrap());
+    assert!(dropped > 0, "nothing was dropped");
+    assert_eq!((kept, kept + dropped), (meta.rows as u64, PUBLISHED));
+}
+
+#[test]
 fn requests_are_paired_with_what_came_to_their_inboxes() {
     let world = World::new();
     let (path, _) = world.compile_workload(&harness::echo_workload(100, 2));
     let echo = world.echo();
     let output = world.path("asked.parquet");
     let subjects = ["echo.>", "_INBOX.>"].map(str::to_owned).to_vec();
-    let options = Listen { nats: world.nats(), subjects, duration: None, max_messages: Some(400), redact: None };
+    let options =
+        Listen { nats: world.nats(), subjects, duration: None, max_messages: Some(400), redact: None, waiting_bytes: BYTES_WAITING };
     let control = Control::default();
     let listening = {
         let (control, output) = (control.clone(), output.clone());
@@ -165,7 +202,8 @@ fn planted_secrets_are_nowhere_in_the_file() {
     let policy = "key = \"env:K\"\ntext = [\"/content\"]\npseudonym = [\"token:1\", \"/who\"]\ndrop = [\"/extra\"]";
     let policy = Policy::parse(policy, |_| Some("planted-key".into())).unwrap();
     let subjects = vec!["app.>".to_owned()];
-    let options = Listen { nats: world.nats(), subjects, duration: None, max_messages: Some(3), redact: Some(policy) };
+    let options =
+        Listen { nats: world.nats(), subjects, duration: None, max_messages: Some(3), redact: Some(policy), waiting_bytes: BYTES_WAITING };
     let control = Control::default();
     let listening = {
         let (control, output) = (control.clone(), output.clone());
@@ -229,6 +267,7 @@ fn what_is_cut_off_is_finished_from_its_segments() {
         duration: None,
         max_messages: None,
         redact: Some(Policy::default()),
+        waiting_bytes: BYTES_WAITING,
     };
     let control = Control::default();
     // A thread that is never joined: what it leaves is what a killed process leaves.

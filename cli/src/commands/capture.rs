@@ -29,6 +29,7 @@ fn live(args: &CaptureNats) -> Result<Exit> {
         duration: args.duration.map(|ns| Duration::from_nanos(ns as u64)),
         max_messages: args.max_messages,
         redact: policy(&args.understanding)?,
+        waiting_bytes: capture::nats::BYTES_WAITING,
     };
     let control = Control::default();
     let asked = control.clone();
