@@ -145,7 +145,7 @@ fn damaged_and_foreign_files_are_refused_with_a_sentence() {
     assert!(message(&at("foreign")).contains("not a retempo schedule"));
 
     rewrite(&good, &at("newer"), |j| j.replace("\"major\":1", "\"major\":9"), |b| b);
-    assert!(message(&at("newer")).contains("has schedule format 9.2, this retempo reads up to 1.3"));
+    assert!(message(&at("newer")).contains("has schedule format 9.3, this retempo reads up to 1.3"));
     rewrite(&good, &at("no-target"), |j| j, |b| b.project(&[0, 1, 2, 3]).unwrap());
     assert!(message(&at("no-target")).contains("column target is missing"));
 }
