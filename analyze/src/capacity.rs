@@ -164,7 +164,6 @@ fn next_limit(step: &Step) -> Option<String> {
     Some(line.map_or_else(|_| format!("{}: {}", breached.line, breached.measured), |line| line.breach(&breached.measured)))
 }
 
-/// `2,340/s`, or `10,000 users`.
 /// A target in words: `2,340/s`, `100 users`, `size 200`.
 pub fn show_target(axis: Axis, target: f64) -> String {
     match axis {

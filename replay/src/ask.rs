@@ -1,4 +1,4 @@
-//! Asking over HTTP, off the hot path: a Prometheus, the server's monitoring port.
+//! Asking over HTTP, off the hot path: a Prometheus, the server's monitoring port, a container engine.
 
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;

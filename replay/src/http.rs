@@ -46,6 +46,21 @@ pub struct HttpOptions {
     pub insecure: bool,
 }
 
+impl HttpOptions {
+    /// The host that a request to a URL connects to, as an exchange reads it; `None` if it is no URL of a server.
+    ///
+    /// ```
+    /// let options = replay::HttpOptions::default();
+    /// assert_eq!(options.host("http://127.0.0.1:80@shop.test/").as_deref(), Some("shop.test"));
+    /// ```
+    pub fn host(&self, url: &str) -> Option<String> {
+        let (server, _) = request::address(url, &HttpOptions { base_url: None, ..self.clone() }).ok()?;
+        let name = format!("{}:{}", server.host, server.port);
+        let resolved = self.resolve.iter().find(|(from, _)| *from == name).map(|(_, address)| address.ip().to_string());
+        Some(resolved.unwrap_or(server.host))
+    }
+}
+
 impl Default for HttpOptions {
     fn default() -> HttpOptions {
         HttpOptions {

@@ -87,11 +87,11 @@ table! {
         bucket: Option<Arc<str>>,
         /// Who sends.
         session: u32,
-        /// Index into the manifest's connections.
+        /// Index into the manifest's connections; 0 over HTTP, where [`Phases`] has it.
         connection: u16,
         /// When it was due.
         intended_ns: i64,
-        /// When it was handed to the kernel; null if it was not.
+        /// When it was handed to the kernel, over HTTP when its exchange began to; null if it was not.
         sent_ns: Option<i64>,
         /// Frame size.
         bytes: u32,

@@ -40,13 +40,7 @@ pub fn confirm(nats: &Nats, options: &wire::Options, http: &HttpOptions, plan: &
         return nats::confirm_target(nats, options);
     }
     let servers = http.base_url.iter().chain(plan.servers.iter().filter(|_| http.base_url.is_none()));
-    let remote = servers.filter(|url| !url.is_empty()).find(|url| {
-        let authority = url.split_once("://").map_or(url.as_str(), |(_, after)| after).split('/').next().unwrap_or_default();
-        let port = if url.starts_with("https") { 443 } else { 80 };
-        let host = if authority.ends_with(']') || !authority.contains(':') { format!("{authority}:{port}") } else { authority.to_owned() };
-        let resolved = http.resolve.iter().find(|(name, _)| *name == host).map(|(_, address)| address.ip().is_loopback());
-        let (name, _) = host.rsplit_once(':').expect("it has a port now");
-        !resolved.unwrap_or_else(|| nats::is_local(name.trim_matches(['[', ']'])))
-    });
+    let mut named = servers.filter(|url| !url.is_empty());
+    let remote = named.find(|url| !http.host(url).is_some_and(|host| nats::is_local(&host)));
     remote.map_or(Ok(()), |remote| nats::confirm_remote(nats, remote))
 }

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 /// Bytes of a body, at most; one that is longer is an error, and its connection is closed.
@@ -155,7 +155,7 @@ impl Exchanges {
         let spent = Duration::from_nanos((sent_ns - record.intended_ns).max(0) as u64);
         let patience = (PATIENCE * self.timeouts[usize::from(record.action)]).saturating_sub(spent).max(Duration::from_millis(1));
         let course = self.exchange(turn, (&server, record.session), request, &mut phases);
-        let answered = timeout_at(Instant::now() + patience, course).await;
+        let answered = timeout(patience, course).await;
         let received_ns = self.shared.clock.now_ns();
         let (failed, headers, body, connection) = match answered {
             // No answer, as the log will show.

@@ -122,7 +122,7 @@ pub(crate) fn decode(mut frame: &[u8], options: &HttpOptions) -> Result<(Server,
 }
 
 /// Where a URL goes with these options.
-fn address(url: &str, options: &HttpOptions) -> Result<(Server, Uri), String> {
+pub(super) fn address(url: &str, options: &HttpOptions) -> Result<(Server, Uri), String> {
     let wrong = |url: &str, e: &dyn std::fmt::Display| format!("`{url}` is no URL: {e}");
     let url = url.split('#').next().unwrap_or_default();
     let whole = match &options.base_url {
