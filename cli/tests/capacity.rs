@@ -367,7 +367,7 @@ fn a_schedule_that_cannot_be_sent_twice_is_enough_for_its_steps_or_refused() {
     // Nobody is added twice: each attempt begins with rooms as they were.
     let attempt = |n: u32| {
         let services = world.standin(&meta, Config::default());
-        let line = format!("ramp members-medium.parquet --warmup 0s --hold 1s --steps 40,80 -o members-{n}");
+        let line = format!("ramp members-medium.parquet --warmup 0s --hold 1s --steps 40,80 --late-after 20ms -o members-{n}");
         let asked = ask_with(&world, &line, &["missing == 0"]);
         services.stop();
         asked
