@@ -1,5 +1,5 @@
 # The two commands of the README are `make demo` and `make test`; `make check` is what CI runs.
-.PHONY: demo test lint check servers build bench
+.PHONY: demo demo-multitier demo-market test lint check servers build bench
 
 build:
 	cargo build --release --locked -p retempo
@@ -10,6 +10,13 @@ servers:
 demo: build
 	scripts/servers nats
 	target/release/retempo demo
+
+# The same over HTTP and WebSockets; they exit by the verdict.
+demo-multitier: build
+	target/release/retempo demo --preset multitier --duration 20s --verdict
+
+demo-market: build
+	target/release/retempo demo --preset market-smoke --duration 30s --verdict
 
 test:
 	scripts/servers

@@ -2,19 +2,22 @@ use crate::Error;
 use crate::attribution::bottleneck;
 use crate::backlog::backlog;
 use crate::capacity::capacity;
+use crate::checks::checks;
 use crate::count::Count;
+use crate::frames::{Frames, frames};
 use crate::gated::{Gated, gated};
 use crate::input::Input;
 use crate::samples::{Percentile, Samples};
+use crate::scenario::{Runs, scenarios, step_name};
 use crate::slo::{Line, Metric};
 use crate::spool::Spool;
-use crate::summary::{self, Bucket, Evidence, Lateness, Percentiles, RateSummary, RunInfo, Series, Step, Summary, Window};
+use crate::summary::{self, Bucket, CheckCount, Evidence, Lateness, Percentiles, RateSummary, RunInfo, ScenarioSummary, Series, Step, Summary, Window};
 use crate::tally::{Cell, Copy, Counts, SeriesKey};
 use crate::verdict;
 use crate::wave::Grid;
 use rayon::prelude::*;
 use runlog::{EventKind, Outcome, State, StepMark};
-use schedule::{Meta, units};
+use schedule::{AnswerKind, Meta, units};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -74,6 +77,10 @@ pub(crate) struct Findings {
     pub names: BTreeMap<SeriesKey, String>,
     pub lines: Vec<Line>,
     pub gated: BTreeMap<u16, Gated>,
+    pub frames: Frames,
+    pub checks: Vec<CheckCount>,
+    /// By scenario and step: how many it failed, by class.
+    pub failed_at: Vec<BTreeMap<(usize, String), u64>>,
     pub spool: Spool,
 }
 
@@ -149,6 +156,14 @@ fn analyze_input(input: Input, question: &Question, due_ns: &Range<i64>, progres
         }
     }
     let gated = if counts.gated > 0 { gated(&input, due_ns)? } else { BTreeMap::new() };
+    let mut frames = frames(&input, due_ns)?;
+    series.append(&mut frames.series);
+    let mut failed_at = Vec::new();
+    for (i, Runs { cell, failed_at: at }) in (0..).zip(scenarios(&input, due_ns)?) {
+        series.insert((u16::MAX - i, 0, Copy::Scenario), cell);
+        failed_at.push(at);
+    }
+    let checks = checks(&input)?;
     let mut findings = Findings {
         input,
         counts,
@@ -161,6 +176,9 @@ fn analyze_input(input: Input, question: &Question, due_ns: &Range<i64>, progres
         names,
         lines,
         gated,
+        frames,
+        checks,
+        failed_at,
         spool,
     };
     Ok(summarise(&mut findings, due_ns, window_ns))
@@ -183,7 +201,14 @@ fn names(meta: &Meta) -> BTreeMap<SeriesKey, String> {
             for (copy, suffix) in [(Copy::Each, ""), (Copy::First, ":first"), (Copy::Median, ":median"), (Copy::Last, ":last")] {
                 names.insert((a, answer, copy), format!("{name}{suffix}"));
             }
+            if meta.answers[usize::from(answer)].kind == AnswerKind::Push {
+                names.insert((a, answer, Copy::Gap), format!("{name}:gap"));
+                names.insert((a, answer, Copy::Staleness), format!("{name}:staleness"));
+            }
         }
+    }
+    for (i, scenario) in (0..).zip(&meta.scenarios) {
+        names.insert((u16::MAX - i, 0, Copy::Scenario), format!("scenario/{}", scenario.name));
     }
     names
 }
@@ -194,7 +219,7 @@ fn lines(question: &Question, meta: &Meta, names: &BTreeMap<SeriesKey, String>) 
     let mut lines = match &question.slo {
         Some(lines) => {
             if let Some(line) = lines.iter().find(|l| !known(l)) {
-                let plain = names.iter().filter(|(key, _)| key.2 == Copy::Each).map(|(_, n)| n.as_str()).collect::<Vec<_>>();
+                let plain = names.iter().filter(|(key, _)| matches!(key.2, Copy::Each | Copy::Scenario)).map(|(_, n)| n.as_str()).collect::<Vec<_>>();
                 let what = format!("the run has no such series; there are {}", plain.join(", "));
                 return Err(crate::LineError { line: line.to_string(), what }.into());
             }
@@ -236,6 +261,8 @@ fn summarise(f: &mut Findings, due_ns: &Range<i64>, window_ns: i64) -> Summary {
         slip: percentiles(&mut gated.slip, 0, 0, spool),
     });
     let gates = gates.collect();
+    let sockets = f.frames.summary(names, window_ns, spool);
+    let scenarios = scenario_summaries(&f.input.manifest.schedule, &series, &f.failed_at);
     let bucket = |((key, bucket), cell): (&(SeriesKey, Arc<str>), &mut Cell)| Bucket {
         bucket: bucket.to_string(),
         series: series_of(&names[key], cell, spool),
@@ -275,10 +302,35 @@ fn summarise(f: &mut Findings, due_ns: &Range<i64>, window_ns: i64) -> Summary {
         backlog,
         windows,
         buckets,
+        scenarios,
+        checks: f.checks.clone(),
+        sockets,
         evidence,
         steps: Vec::new(),
         capacity: None,
     }
+}
+
+/// From the series of each, and from what ended its runs.
+fn scenario_summaries(meta: &Meta, series: &[Series], failed_at: &[BTreeMap<(usize, String), u64>]) -> Vec<ScenarioSummary> {
+    let summary = |(i, (scenario, failed)): (usize, (&schedule::Scenario, &BTreeMap<(usize, String), u64>))| {
+        let series = series.iter().find(|s| s.name == format!("scenario/{}", scenario.name))?;
+        let mut by_step: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for ((place, class), n) in failed {
+            let step = step_name(meta, i, scenario.actions[*place]).to_owned();
+            by_step.entry(step).or_default().insert(class.clone(), *n);
+        }
+        let failed = failed.values().sum();
+        Some(ScenarioSummary {
+            name: scenario.name.clone(),
+            runs: series.ok + failed,
+            failed,
+            failed_at: by_step,
+            unresolved: series.unresolved,
+            response: series.response.clone(),
+        })
+    };
+    meta.scenarios.iter().zip(failed_at).enumerate().filter_map(summary).collect()
 }
 
 fn series_of(name: &str, cell: &mut Cell, spool: &Spool) -> Series {

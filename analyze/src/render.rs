@@ -6,6 +6,7 @@ mod hgrm;
 mod html;
 mod json;
 mod text;
+mod web;
 
 pub use charts::{Chart, charts, offsets};
 pub use csv::csv;

@@ -29,6 +29,15 @@ pub struct Summary {
     pub windows: Vec<Window>,
     /// Per bucket and series.
     pub buckets: Vec<Bucket>,
+    /// One per scenario of the schedule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scenarios: Vec<ScenarioSummary>,
+    /// One per check and answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckCount>,
+    /// Of WebSockets, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<Sockets>,
     /// What there is to distrust.
     pub evidence: Evidence,
     /// Of a run in steps: each, judged by itself.
@@ -37,6 +46,72 @@ pub struct Summary {
     /// Of a run in steps: what they come to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
+}
+
+/// The runs of a scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScenarioSummary {
+    /// Its name.
+    pub name: String,
+    /// Those that ended.
+    pub runs: u64,
+    /// Those of them that a step ended before its time.
+    pub failed: u64,
+    /// By step: how many it failed, by class.
+    pub failed_at: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Those that had not ended when observation did.
+    pub unresolved: u64,
+    /// From the intended time of the first step to the last answer, or to the one that ended it.
+    pub response: Percentiles,
+}
+
+/// How a check went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckCount {
+    /// The answer.
+    pub answer: String,
+    /// Its name.
+    pub name: String,
+    /// As written.
+    pub check: String,
+    /// Answers that it held of.
+    pub passed: u64,
+    /// Answers that it did not hold of.
+    pub failed: u64,
+}
+
+/// WebSockets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sockets {
+    /// Opened.
+    pub opened: u64,
+    /// Most that were open at a time.
+    pub peak: u64,
+    /// Open when the run ended.
+    pub at_end: u64,
+    /// Ended, by how: the target's close code, `reset`, `protocol`, or `closed by us`.
+    pub ended: BTreeMap<String, u64>,
+    /// What was pushed over them.
+    pub pushes: Vec<Pushes>,
+    /// Frames that no answer rule is about.
+    pub other_frames: u64,
+    /// Open at the end of windows in which that changed: start of the window, how many.
+    pub points: Vec<(i64, u64)>,
+}
+
+/// What was pushed of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pushes {
+    /// The series of the first of each WebSocket; `:gap` and `:staleness` of all.
+    pub series: String,
+    /// How many.
+    pub count: u64,
+    /// Median size.
+    pub p50_bytes: u64,
+    /// 99th percentile of the size.
+    pub p99_bytes: u64,
+    /// Largest.
+    pub max_bytes: u64,
 }
 
 /// A stretch of a run at one tempo.

@@ -76,7 +76,7 @@ impl Cell {
     }
 }
 
-/// First, median or last copy of a fan-out.
+/// First, median or last copy of a fan-out; what pushes have beside; a whole scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Copy {
     /// Every copy is a sample.
@@ -87,6 +87,12 @@ pub enum Copy {
     Median,
     /// The last one.
     Last,
+    /// From one push to the next over the same WebSocket.
+    Gap,
+    /// From the time at which the target made a push to its receipt.
+    Staleness,
+    /// Runs of scenario `u16::MAX − action`.
+    Scenario,
 }
 
 /// Which distribution: (action, answer, copy).

@@ -214,7 +214,8 @@ fn counted(f: &Findings, line: &Line, counter: Counter, class: Option<&str>) -> 
             });
             cell.into_iter().collect()
         }
-        None => f.series.iter().filter(|(key, _)| key.2 == Copy::Each).map(|(_, c)| c).collect(),
+        // Pushes after the first of a WebSocket are answers, too.
+        None => f.series.iter().filter(|(key, _)| matches!(key.2, Copy::Each | Copy::Gap)).map(|(_, c)| c).collect(),
     };
     let (mut n, mut of) = cells.iter().map(|c| counter_of(c, counter, class)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     let whole = line.series.is_none() && class.is_none();

@@ -39,6 +39,7 @@ fn a_key_finds_the_latest_op_that_was_sent_before() {
             expected: vec![Expect { answer: 1, count: Some(1) }].into(),
             slip_ns: None,
             key: Some(key),
+            opener: None,
         };
         sends.push(row).unwrap();
     }

@@ -68,6 +68,7 @@ pub fn run(args: &Args) -> Result<(), runlog::Error> {
             expected: expected[usize::from(action)].clone(),
             slip_ns: None,
             key: None,
+            opener: None,
         })?;
         let mut answer = |rng: &mut Rng, answer: u8, recipient: u64, median_ns: f64, sigma: f64| {
             let came = sent_ns + (median_ns * libm::exp(sigma * normal(rng))) as i64;

@@ -153,6 +153,7 @@ impl<'a> Known<'a> {
             error: Some("/error".into()),
             code: vec!["/reason".into(), "/code".into(), "/error/err_code".into()],
             duplicate: Some("/duplicate".into()),
+            stamp: None,
             checks: BTreeMap::new(),
         };
         let answers = rules.answers.iter().filter(|rule| rule.whose != Whose::Inbox).cloned().chain([inbox]).collect();
@@ -213,7 +214,7 @@ impl<'a> Known<'a> {
                     None => Sort::Foreign,
                 };
             }
-            Whose::Inbox => None,
+            Whose::Inbox | Whose::Socket => None,
         };
         match id.and_then(|id| self.ids.get(&id)) {
             Some(Origin::Op { op, .. }) => Sort::Answer { op: *op, answer },

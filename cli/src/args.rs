@@ -65,6 +65,8 @@ pub enum Command {
     Slo(Slo),
     /// Run the chat services, small and faithful, behind a nats-server
     Standin(StandinArgs),
+    /// Run a search gateway or a market service, small, over HTTP
+    StandinWeb(StandinWebArgs),
     /// Completions for a shell
     Completions(Completions),
 }
@@ -99,6 +101,9 @@ pub struct Demo {
     /// Folder for run folders
     #[arg(long, default_value = "runs")]
     pub runs: PathBuf,
+    /// Exit by the verdict: 3 for TRIP, 4 for INCONCLUSIVE
+    #[arg(long)]
+    pub verdict: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -321,6 +326,12 @@ pub struct Http {
     /// Take any certificate
     #[arg(long)]
     pub insecure: bool,
+    /// Send requests over HTTP/2, up to 100 at a time over each connection
+    #[arg(long)]
+    pub http2: bool,
+    /// Have each session keep its cookies
+    #[arg(long)]
+    pub cookies: bool,
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -871,6 +882,44 @@ pub struct StandinArgs {
     pub lifetime: Option<i64>,
     #[command(flatten)]
     pub nats: Nats,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  retempo standin-web market --listen 127.0.0.1:0 --for 1s\n  retempo standin-web gateway --listen 127.0.0.1:0 --fault error@search=1%:503 --for 1s")]
+pub struct StandinWebArgs {
+    /// What it serves: gateway or market
+    pub service: standin::Service,
+    /// Where it listens; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub listen: std::net::SocketAddr,
+    /// Schedule whose table `worker` the gateway finds [default: preset multitier]
+    #[arg(long)]
+    pub schedule: Option<PathBuf>,
+    /// Something that goes wrong: error@search=1%:503, late=1%:300ms, drop=1%, wrong@push=1%, big@push=1%, disconnect=1%, overload=8,
+    /// stall=5s:2s; may be repeated
+    #[arg(long)]
+    pub fault: Vec<standin::WebFault>,
+    /// What a request takes: 2ms, exp:2ms, lognormal:2ms:0.5 or bimodal:2ms:200ms:10%
+    #[arg(long, default_value = "none", value_name = "TIME")]
+    pub service_time: standin::ServiceTime,
+    /// Requests in any second, at most; more are answered 429
+    #[arg(long, value_name = "N")]
+    pub rate_limit: Option<u64>,
+    /// Who has not this bearer token is answered 401
+    #[arg(long, env = "RETEMPO_STANDIN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Between the pushes over a WebSocket
+    #[arg(long, default_value = "200ms", value_name = "TIME", value_parser = units::parse_duration_ns)]
+    pub push_every: i64,
+    /// Seed of faults and service times
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// Write every injected fault to this file, a JSON line each
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// Stop by itself after this
+    #[arg(long = "for", value_name = "TIME", value_parser = units::parse_duration_ns)]
+    pub lifetime: Option<i64>,
 }
 
 fn stage_service(text: &str) -> Result<(standin::StageName, standin::ServiceTime), String> {

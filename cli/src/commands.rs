@@ -19,6 +19,7 @@ mod search;
 mod seed;
 mod slo;
 mod standin;
+mod standin_web;
 
 use crate::args::{Args, Command};
 use crate::failure::{Exit, Result};
@@ -47,6 +48,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Analyze(args) => analyze::run(&args),
         Command::Slo(args) => slo::run(&args),
         Command::Standin(args) => standin::run(&args),
+        Command::StandinWeb(args) => standin_web::run(&args),
         Command::Completions(args) => {
             clap_complete::generate(args.shell, &mut Args::command(), "retempo", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -108,6 +108,7 @@ fn write_run(dir: &Path) -> Result<(), runlog::Error> {
             expected,
             slip_ns: None,
             key: None,
+            opener: None,
         })?;
         let (status, code) = if op % 9 == 0 { (Status::Error, Some("internal".into())) } else { (Status::Ok, None) };
         let (answer, received_ns, status) = (0, intended_ns + 500_000, status as u8);

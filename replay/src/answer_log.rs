@@ -1,6 +1,6 @@
 use crate::decode::{Answer, Whose};
-use crate::shared::{AnswerRecord, Note, Shared, answer_hash};
-use runlog::{Event, EventKind, Phases, Status};
+use crate::shared::{AnswerRecord, More, Note, Shared, answer_hash};
+use runlog::{Checked, Event, EventKind, Frame, Phases, Status};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,7 +24,9 @@ pub(crate) struct Arrival {
     /// Who listens there; 0 is nobody in particular.
     pub recipient: u64,
     pub received_ns: i64,
-    pub phases: Option<Box<Phases>>,
+    /// Over HTTP and WebSockets.
+    pub phases: Option<Phases>,
+    pub frame: Option<Frame>,
 }
 
 impl AnswerLog {
@@ -45,9 +47,10 @@ impl AnswerLog {
         if let Some(live) = &self.shared.live {
             live.answered(answer.whose, answer.answer, answer.status, code.as_deref(), now_ns);
         }
-        if let (Status::Error, Some(code)) = (answer.status, &code) {
-            note_first(&self.shared, &mut self.noted, answer, code, now_ns);
-        }
+        self.note_errors(answer, code.as_ref(), now_ns);
+        let checked = answer.checked.as_ref().map(|failed| self.checked(id, answer.answer, failed));
+        let Arrival { phases, frame, .. } = arrival;
+        let more = (phases.is_some() || checked.is_some() || frame.is_some()).then(|| More { phases, checked, frame, no_answer: false });
         let record = AnswerRecord {
             whose: answer.whose,
             answer: answer.answer,
@@ -58,8 +61,40 @@ impl AnswerLog {
             bytes: answer.payload.len() as u32,
             recipient: if answer.recipient == 0 { arrival.recipient } else { answer.recipient },
             code,
-            phases: arrival.phases,
+            more: more.map(Box::new),
         };
+        self.log(record);
+    }
+
+    /// A frame that answers nothing: another push, or one that no rule is about.
+    pub fn frame(&mut self, answer: Option<&Answer<'_>>, mut frame: Frame) {
+        let checked = answer.and_then(|answer| answer.checked.as_ref().map(|failed| self.checked(frame.op, answer.answer, failed)));
+        if let Some(answer) = answer {
+            let code = answer.code.as_deref().map(|text| intern(&mut self.codes, text));
+            self.note_errors(answer, code.as_ref(), frame.received_ns);
+            frame.code = code;
+        }
+        let more = More { phases: None, checked, frame: Some(frame), no_answer: true };
+        self.log(AnswerRecord { more: Some(Box::new(more)), ..AnswerRecord::default() });
+    }
+
+    fn checked(&mut self, op: i64, answer: u8, failed: &[&str]) -> Checked {
+        let failed = (!failed.is_empty()).then(|| intern(&mut self.codes, &failed.join(",")));
+        Checked { op, answer, failed }
+    }
+
+    /// Keeps the first body of each error class, and of each check that did not hold.
+    fn note_errors(&mut self, answer: &Answer<'_>, code: Option<&Arc<str>>, now_ns: i64) {
+        let Some(code) = code.filter(|_| answer.status == Status::Error) else { return };
+        note_first(&self.shared, &mut self.noted, answer, code, now_ns);
+        // The first is the code already.
+        for name in answer.checked.iter().flatten().skip(1) {
+            let code = intern(&mut self.codes, &format!("check:{name}"));
+            note_first(&self.shared, &mut self.noted, answer, &code, now_ns);
+        }
+    }
+
+    fn log(&mut self, record: AnswerRecord) {
         if self.out.push(record).is_err() {
             self.shared.counters.dropped.fetch_add(1, Relaxed);
         }

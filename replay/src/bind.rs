@@ -49,8 +49,15 @@ pub(crate) fn replace(op: &mut Operation, slot: &Slot, value: &str) -> Result<()
     Ok(())
 }
 
-/// The raw JSON at a pointer (RFC 6901); a negative index counts from the end of an array. Null and "" are nothing.
+/// The raw JSON at a pointer (RFC 6901); a negative index counts from the end of an array, and a `*` makes an array of what is found in
+/// each item. Null and "" are nothing.
 fn value_at(json: &[u8], pointer: &str) -> Option<String> {
+    if let Some((before, after)) = pointer.split_once("/*") {
+        let list = value_at(json, before)?;
+        let items: Vec<_> = sonic_rs::to_array_iter(&list).collect::<Result<_, _>>().ok()?;
+        let found: Vec<String> = items.iter().filter_map(|item| value_at(item.as_raw_str().as_bytes(), after)).collect();
+        return Some(format!("[{}]", found.join(",")));
+    }
     let mut at = std::str::from_utf8(json).ok()?.to_owned();
     for token in pointer.split('/').skip(1) {
         let key = token.replace("~1", "/").replace("~0", "~");
@@ -97,6 +104,10 @@ mod tests {
             ("/list/-1/id", Some(r#""x\"y""#)),
             ("/list/-2", Some(r#"{"id":1}"#)),
             ("/0", Some("true")),
+            ("/list/*/id", Some(r#"[1,"x\"y"]"#)),
+            ("/list/*", Some(r#"[{"id":1},{"id":"x\"y"}]"#)),
+            ("/list/*/none", Some("[]")),
+            ("/n/*", None),
             ("/list/-3", None),
             ("/list/7", None),
             ("/none", None),

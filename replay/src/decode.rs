@@ -2,10 +2,12 @@
 
 use hyper::HeaderMap;
 use runlog::Status;
-use schedule::{Action, AnswerKind, AnswerRule, Check, IdKey, Response, Whose as By};
+use schedule::{Action, AnswerKind, AnswerRule, Check, IdKey, Known, Response, WEBSOCKET, Whose as By};
 use sonic_rs::PointerNode;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use wire::Message;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -52,6 +54,8 @@ pub struct Answer<'a> {
     pub recipient: u64,
     /// The message.
     pub payload: &'a [u8],
+    /// Names of the checks that it fails; `None` if there are none to hold.
+    pub checked: Option<Vec<&'a str>>,
 }
 
 /// Decides by the answer table. Subscription ids: 1 and on for [`Decoder::subjects`], 0 for reply inboxes.
@@ -61,6 +65,12 @@ pub struct Decoder {
     subjects: Vec<(String, Vec<Rule>)>,
     /// By action: whose inbox it is says which rules may apply.
     inbox: Vec<Vec<Rule>>,
+    /// Of what comes over WebSockets: which of the subjects it is.
+    frames: Option<usize>,
+    /// By action: its answers.
+    answers: Vec<Vec<u8>>,
+    /// What checks look things up in.
+    known: Known,
 }
 
 struct Rule {
@@ -75,6 +85,8 @@ struct Rule {
     error: Option<Pointer>,
     code: Vec<Pointer>,
     duplicate: Option<Pointer>,
+    stamp: Option<Pointer>,
+    push: bool,
     checks: Vec<(String, Check)>,
 }
 
@@ -92,6 +104,8 @@ impl Rule {
             error: rule.error.as_deref().map(Pointer::new),
             code: rule.code.iter().map(|p| Pointer::new(p)).collect(),
             duplicate: rule.duplicate.as_deref().map(Pointer::new),
+            stamp: rule.stamp.as_deref().map(Pointer::new),
+            push: rule.kind == AnswerKind::Push,
             checks: rule.checks.clone().into_iter().collect(),
         }
     }
@@ -118,8 +132,15 @@ impl Decoder {
         let indexed = |action: &Action| action.answers.iter().map(|&i| (usize::from(i), &answers[usize::from(i)])).collect::<Vec<_>>();
         let rules =
             |action| indexed(action).into_iter().filter(|(_, r)| r.whose == By::Inbox).map(|(i, r)| Rule::new(i, r, None)).collect();
-        let subjects = subjects.into_iter().map(|(s, rules)| (s.clone(), rules)).collect();
-        Decoder { key, subjects, inbox: actions.iter().map(rules).collect() }
+        let subjects: Vec<(String, Vec<Rule>)> = subjects.into_iter().map(|(s, rules)| (s.clone(), rules)).collect();
+        let frames = subjects.iter().position(|(subject, _)| subject == WEBSOCKET);
+        let inbox = actions.iter().map(rules).collect();
+        Decoder { key, subjects, inbox, frames, answers: actions.iter().map(|a| a.answers.clone()).collect(), known: Known::default() }
+    }
+
+    /// With the tables that checks look things up in.
+    pub fn knowing(self, known: Known) -> Decoder {
+        Decoder { known, ..self }
     }
 
     /// Distinct subjects to subscribe.
@@ -152,54 +173,101 @@ impl Decoder {
         };
         let (status, code) = status(rule, message);
         let recipient = rule.recipient.and_then(|n| token(message.subject, n)).map_or(0, xxh3_64);
-        Decoded::Answer(Answer { whose, answer: rule.answer, broadcast: rule.broadcast, status, code, recipient, payload: message.payload })
+        Decoded::Answer(Answer { whose, answer: rule.answer, broadcast: rule.broadcast, status, code, recipient, payload: message.payload, checked: None })
     }
 }
 
-/// What came back over HTTP.
+/// What came back over HTTP or a WebSocket.
 pub(crate) struct Heard<'a> {
+    /// 200 where there is none.
     pub status: u16,
     pub headers: &'a HeaderMap,
     pub body: &'a [u8],
+    /// The body of what it answers.
+    pub sent: &'a [u8],
     /// The class of an error on the way: there is no response, or not all of it.
     pub failed: Option<&'a str>,
 }
 
 impl Decoder {
     /// What the response to an op of an action means; `None` if no rule asks for it.
-    pub(crate) fn response<'a>(&self, op: i64, action: u16, heard: &Heard<'a>) -> Option<Answer<'a>> {
-        let payload = heard.body;
-        let applies = |rule: &&Rule| rule.when.as_ref().is_none_or(|(pointer, wanted)| pointer.find(payload).is_some() == *wanted);
-        let rule = self.inbox.get(usize::from(action))?.iter().find(applies)?;
-        let (status, code) = judged(rule, heard);
-        Some(Answer { whose: Whose::Op(op), answer: rule.answer, broadcast: rule.broadcast, status, code, recipient: 0, payload })
+    pub(crate) fn response<'a>(&'a self, op: i64, action: u16, heard: &Heard<'a>) -> Option<Answer<'a>> {
+        let rule = self.inbox.get(usize::from(action))?.iter().find(|rule| applies(rule, heard.body))?;
+        Some(self.judged(rule, Whose::Op(op), heard))
+    }
+
+    /// What a frame means that came over the WebSocket which `opener`, an op of `action`, opened.
+    pub(crate) fn frame<'a>(&'a self, opener: i64, action: u16, heard: &Heard<'a>) -> Framed<'a> {
+        let rules = self.frames.map(|n| self.subjects[n].1.as_slice()).unwrap_or_default();
+        let Some(rule) = rules.iter().find(|rule| applies(rule, heard.body)) else { return Framed::Other };
+        if rule.whose == By::Socket {
+            let theirs = self.answers.get(usize::from(action)).is_some_and(|answers| answers.contains(&rule.answer));
+            let stamp_epoch_ns = rule.stamp.as_ref().and_then(|pointer| epoch_ns(&pointer.find(heard.body)?));
+            let answer = || self.judged(rule, Whose::Op(opener), heard);
+            return if theirs { Framed::OfSocket { answer: answer(), push: rule.push, stamp_epoch_ns } } else { Framed::Other };
+        }
+        let message = Message { subject: b"", sid: 0, reply: None, headers: b"", payload: heard.body };
+        let whose = match rule.fields.is_empty() {
+            true => whose(rule, &message).and_then(|text| Some(Whose::Op(self.key.read(text.as_bytes())?.op))),
+            false => key(&rule.fields, heard.body).map(Whose::Key),
+        };
+        whose.map_or(Framed::Other, |whose| Framed::Reply(self.judged(rule, whose, heard)))
+    }
+
+    fn judged<'a>(&'a self, rule: &'a Rule, whose: Whose, heard: &Heard<'a>) -> Answer<'a> {
+        let (status, code, checked) = judged(rule, heard, &self.known);
+        Answer { whose, answer: rule.answer, broadcast: rule.broadcast, status, code, recipient: 0, payload: heard.body, checked }
+    }
+}
+
+/// What a frame is to the run.
+pub(crate) enum Framed<'a> {
+    /// It carries an id of ours.
+    Reply(Answer<'a>),
+    /// It is of the op that opened its WebSocket.
+    OfSocket { answer: Answer<'a>, push: bool, stamp_epoch_ns: Option<i64> },
+    /// No rule is about it.
+    Other,
+}
+
+fn applies(rule: &Rule, payload: &[u8]) -> bool {
+    rule.when.as_ref().is_none_or(|(pointer, wanted)| pointer.find(payload).is_some() == *wanted)
+}
+
+/// A time in RFC 3339, or in epoch milliseconds.
+fn epoch_ns(raw: &str) -> Option<i64> {
+    let text = raw.trim().trim_matches('"');
+    match text.parse::<f64>() {
+        Ok(ms) => Some((ms * 1e6) as i64),
+        Err(_) => i64::try_from(OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos()).ok(),
     }
 }
 
 /// An error on the way comes first; then a status that is none of success, unless a check is about it; then what the target says; then
 /// the checks.
-fn judged(rule: &Rule, heard: &Heard<'_>) -> (Status, Option<String>) {
+fn judged<'a>(rule: &'a Rule, heard: &Heard<'_>, known: &Known) -> (Status, Option<String>, Option<Vec<&'a str>>) {
     if let Some(class) = heard.failed {
-        return (Status::Error, Some(class.to_owned()));
+        return (Status::Error, Some(class.to_owned()), None);
     }
     let message = Message { subject: b"", sid: 0, reply: None, headers: b"", payload: heard.body };
     let said = status(rule, &message);
     let expected = (200..300).contains(&heard.status) || rule.checks.iter().any(|(_, check)| check.is_about_status());
     match said {
         // What the target says of its error tells more than a number.
-        (Status::Error, Some(code)) if expected || code != "error" => return (Status::Error, Some(code)),
-        _ if !expected => return (Status::Error, Some(heard.status.to_string())),
-        _ => {}
-    }
-    if rule.checks.is_empty() {
-        return said;
+        (Status::Error, Some(code)) if expected || code != "error" => return (Status::Error, Some(code), None),
+        _ if !expected => return (Status::Error, Some(heard.status.to_string()), None),
+        (Status::Ok, _) if !rule.checks.is_empty() => {}
+        (status, code) => return (status, code, None),
     }
     let header = |name: &str| heard.headers.get(name).and_then(|value| value.to_str().ok());
-    let json = serde_json::from_slice(heard.body).ok();
-    let response = Response { status: heard.status, header: &header, body: heard.body, json };
-    match rule.checks.iter().find(|(_, check)| !check.holds(&response)) {
-        Some((name, _)) => (Status::Error, Some(format!("check:{name}"))),
-        None => said,
+    let json = |text: &[u8]| serde_json::from_slice(text).ok();
+    let (json, sent) = (json(heard.body), json(heard.sent));
+    let response = Response { status: heard.status, header: &header, body: heard.body, json, sent, known };
+    let failed = rule.checks.iter().filter(|(_, check)| !check.holds(&response)).map(|(name, _)| name.as_str());
+    let failed: Vec<&str> = failed.collect();
+    match failed.first() {
+        Some(name) => (Status::Error, Some(format!("check:{name}")), Some(failed)),
+        None => (Status::Ok, None, Some(failed)),
     }
 }
 
@@ -223,7 +291,7 @@ fn whose<'a>(rule: &Rule, message: &Message<'a>) -> Option<Cow<'a, str>> {
             Cow::Borrowed(raw) => Some(Cow::Borrowed(raw.trim().trim_matches('"'))),
             Cow::Owned(raw) => Some(Cow::Owned(raw.trim().trim_matches('"').to_owned())),
         },
-        By::Fields(_) => None,
+        By::Fields(_) | By::Socket => None,
     }
 }
 

@@ -52,7 +52,7 @@ impl Encoder {
     ) {
         match self.transport {
             Transport::Nats => wire::encode_publish(out, target, reply, headers, payload, at),
-            Transport::Http => request::encode(out, target, headers, payload, at),
+            Transport::Web => request::encode(out, target, headers, payload, at),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::clock::{Clock, thread_cpu_ns};
 use crate::connection::Connection;
 use crate::decode::Decoder;
 use crate::encoder::Encoder;
-use crate::http::{Collector, Dispatcher, Exchanges, Told};
+use crate::http::{Collector, Dispatcher, Exchanges, Sockets, Told};
 use crate::live::Live;
 use crate::loader::{self, FrameBatch, Loader};
 use crate::logger::Logger;
@@ -18,12 +18,11 @@ use crate::shared::{AnswerRecord, Counters, Progress, SentRecord, Shared, Stop};
 use crate::steps::{Conduct, Steps, Stretches};
 use crate::{metrics, monitor, os, reconnect};
 use runlog::{ConnectionInfo, EventKind, Granted, HostInfo, Manifest, RUN_FORMAT, Role, State};
-use schedule::IdKey;
-use std::collections::BTreeMap;
+use schedule::{IdKey, Known};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
 use tokio::runtime::Runtime;
 use wire::Connected;
 use xxhash_rust::xxh3::xxh3_64;
@@ -82,10 +81,10 @@ fn run(
     std::fs::create_dir_all(&options.run_dir).map_err(io)?;
     let scraped = options.metrics_addr.map(metrics::listen).transpose()?;
     let key = IdKey::new(options.run.as_bytes());
-    let decoder = Decoder::new(key.clone(), &plan.meta.actions, &plan.meta.answers);
+    let decoder = Decoder::new(key.clone(), &plan.meta.actions, &plan.meta.answers).knowing(Known::new(&plan.meta.known));
     let (connections, opened) = match plan.transport {
         Transport::Nats => connect_all(options, options.connections.number(plan)?, &decoder)?,
-        Transport::Http => (Vec::new(), Vec::new()),
+        Transport::Web => (Vec::new(), Vec::new()),
     };
     let max_payload = opened.iter().map(|c| c.info.max_payload).min().unwrap_or(usize::MAX);
     let (sent_in, sent_out) = touched(buffer_records(plan, 1.0), SentRecord::default);
@@ -114,7 +113,7 @@ fn run(
     let granted = Arc::new(Mutex::new(Granted::default()));
     let mut threads = Threads::default();
     // What cannot be used is told before there is a run.
-    let over_http = (plan.transport == Transport::Http).then(|| OverHttp::new(&shared, options, plan)).transpose()?;
+    let over_http = (plan.transport == Transport::Web).then(|| OverHttp::new(&shared, options, plan)).transpose()?;
     manifest.write(&options.run_dir)?;
 
     let logger = Logger { shared: shared.clone(), sent: sent_out, answers: answers_out, notes: notes_out };
@@ -208,16 +207,15 @@ impl OverHttp {
             Connections::Direct => options.connections.number(plan)?.into(),
             Connections::Shared(_) => options.http.max_connections,
         };
-        allow_files((most * plan.servers.len().max(1)) as u64)?;
+        allow_files((most * plan.servers.len().max(1) + plan.socket_sessions.len()) as u64)?;
         let told = mpsc::channel();
-        let timeouts = plan.meta.actions.iter().map(|action| Duration::from_nanos(action.timeout_ns as u64)).collect();
         Ok(OverHttp {
             runtime: tokio::runtime::Builder::new_multi_thread()
                 .thread_name("http")
                 .enable_all()
                 .build()
                 .expect("the system gives threads"),
-            exchanges: Arc::new(Exchanges::new(shared.clone(), options, timeouts, told.0.clone())?),
+            exchanges: Arc::new(Exchanges::new(shared.clone(), options, &plan.meta, told.0.clone())?),
             told,
             rate_per_sec: plan.meta.peak_rate_per_sec * plan.tempo.speed(),
             give_up_ns: drain_timeout_ns(options, plan),
@@ -230,13 +228,15 @@ impl OverHttp {
             shared: ways.sends.shared.clone(),
             batches: ways.frames,
             released: ways.released,
+            sockets: Sockets::new(self.exchanges.clone()),
             exchanges: self.exchanges,
             told: self.told.0,
             runtime: self.runtime.handle().clone(),
             rate_per_sec: self.rate_per_sec,
             give_up_ns: self.give_up_ns,
         };
-        let collector = Collector { exchanges, told: self.told.1, decoder: ways.decoder, sends: ways.sends, answers: ways.answers };
+        let Ways { decoder, sends, answers, .. } = ways;
+        let collector = Collector { exchanges, told: self.told.1, decoder, sends, answers, pushed: HashMap::new() };
         threads.add("collector", move || collector.run());
         threads.pace(granted, move || dispatcher.run());
         self.runtime
@@ -375,7 +375,7 @@ fn allow_files(connections: u64) -> Result<(), Error> {
 fn manifest(options: &Options, plan: &Plan, roles: impl Iterator<Item = Role>, opened: &[Connected], anchor_epoch_ns: i64) -> Manifest {
     let mut target: Vec<String> = opened.iter().map(|c| format!("{} nats-server {}", c.server, c.info.version)).collect();
     target.dedup();
-    if plan.transport == Transport::Http {
+    if plan.transport == Transport::Web {
         target = options.http.base_url.iter().cloned().collect();
         if target.is_empty() {
             target = plan.servers.iter().cloned().collect();

@@ -1,4 +1,4 @@
-//! HTTP/1.1: the other way to a target.
+//! HTTP and WebSockets: the other way to a target.
 //!
 //! ```text
 //! frames ─ dispatcher ─► exchanges (tasks) ─ pool ─► connections ─► target
@@ -9,20 +9,24 @@
 //!
 //! * The **dispatcher** sleeps to absolute times, as the pacer of NATS does, and starts an exchange for each op. It waits for nothing else.
 //! * An **exchange** takes a connection that is free, or opens one, up to as many as may be; past that it waits, and says so.
+//! * The **sockets** (`websocket.rs`) are one for each session that opens any, with a queue of its ops.
 //! * The **collector** is the one that logs.
 //!
 //! An op is *sent* when its exchange begins to do something on the network: to write to a connection that is there, or to open one.
 //! What opening takes is the target's time, and in the `phases` log by itself.
 
 mod collector;
+mod cookies;
 mod dispatcher;
 mod exchange;
 mod pool;
 pub(crate) mod request;
+mod websocket;
 
 pub(crate) use collector::{Collector, Told};
 pub(crate) use dispatcher::Dispatcher;
 pub(crate) use exchange::Exchanges;
+pub(crate) use websocket::Sockets;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -44,6 +48,10 @@ pub struct HttpOptions {
     pub tls: wire::TlsFiles,
     /// Any certificate will do.
     pub insecure: bool,
+    /// Requests go over HTTP/2, many at a time over each connection.
+    pub http2: bool,
+    /// Each session keeps the cookies that it is given.
+    pub cookies: bool,
 }
 
 impl HttpOptions {
@@ -71,6 +79,8 @@ impl Default for HttpOptions {
             resolve: Vec::new(),
             tls: wire::TlsFiles::default(),
             insecure: false,
+            http2: false,
+            cookies: false,
         }
     }
 }

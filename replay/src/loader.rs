@@ -4,7 +4,7 @@ use crate::encoder::Encoder;
 use crate::options::{Error, OPS_MAX, Plan};
 use crate::receivers::Receivers;
 use crate::release::Waiting;
-use crate::shared::{NOTHING, Shared, UNKEYED};
+use crate::shared::{NOTHING, Shared, UNKEYED, UNOPENED};
 use crate::steps::{Loaded, Only, Stretch, Stretches};
 use runlog::Flags;
 use schedule::{Expect, Part, Reader, Row, Slot};
@@ -34,6 +34,8 @@ pub(crate) struct Frame {
     pub too_large: bool,
     /// [`UNKEYED`] without one.
     pub key: i64,
+    /// The op whose answer it waits for; [`UNOPENED`] without one.
+    pub opener: i64,
     /// Index into [`Shared::buckets`].
     pub bucket: u32,
     /// Index into [`Shared::expected`].
@@ -206,6 +208,7 @@ impl<'a> Builder<'a> {
             end: 0,
             too_large: encoder.too_large(row.payload),
             key: row.key.unwrap_or(UNKEYED),
+            opener: row.gate().map_or(UNOPENED, |gate| encoder.op(gate.op, lap)),
             bucket: row.bucket.map_or(NOTHING, |text| self.bucket(text)),
             expected: self.expected(row),
         };

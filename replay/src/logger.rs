@@ -1,8 +1,8 @@
 //! The log thread: takes records from the hot threads and writes the run folder.
 
 use crate::decode::Whose;
-use crate::shared::{AnswerRecord, NOTHING, Note, SentRecord, Shared, UNGATED, UNKEYED};
-use runlog::{Broadcast, Event, EventKind, Keyed, LogWriter, Metric, Phases, Reply, Sealer, Sent};
+use crate::shared::{AnswerRecord, NOTHING, Note, SentRecord, Shared, UNGATED, UNKEYED, UNOPENED};
+use runlog::{Broadcast, Checked, Event, EventKind, Frame, Keyed, LogWriter, Metric, Phases, Reply, Sealer, Sent};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
@@ -25,6 +25,8 @@ struct Logs {
     broadcasts: LogWriter<Broadcast>,
     keyed: LogWriter<Keyed>,
     phases: LogWriter<Phases>,
+    frames: LogWriter<Frame>,
+    checks: LogWriter<Checked>,
     events: LogWriter<Event>,
     metrics: LogWriter<Metric>,
 }
@@ -39,6 +41,8 @@ impl Logger {
             broadcasts: LogWriter::create(dir, &sealer),
             keyed: LogWriter::create(dir, &sealer),
             phases: LogWriter::create(dir, &sealer),
+            frames: LogWriter::create(dir, &sealer),
+            checks: LogWriter::create(dir, &sealer),
             events: LogWriter::create(dir, &sealer),
             metrics: LogWriter::create(dir, &sealer),
         };
@@ -57,6 +61,8 @@ impl Logger {
                 logs.broadcasts.flush()?;
                 logs.keyed.flush()?;
                 logs.phases.flush()?;
+                logs.frames.flush()?;
+                logs.checks.flush()?;
                 logs.metrics.flush()?;
                 logs.events.flush()?;
                 self.shared.counters.flushed_ns.store(watermark, Relaxed);
@@ -72,6 +78,8 @@ impl Logger {
         logs.broadcasts.close()?;
         logs.keyed.close()?;
         logs.phases.close()?;
+        logs.frames.close()?;
+        logs.checks.close()?;
         logs.metrics.close()?;
         logs.events.close()?;
         sealer.finish()
@@ -96,12 +104,18 @@ impl Logger {
                 expected: self.shared.expected[r.expected as usize].clone(),
                 slip_ns: (r.slip_ns != UNGATED).then_some(r.slip_ns),
                 key: (r.key != UNKEYED).then_some(r.key),
+                opener: (r.opener != UNOPENED).then_some(r.opener),
             })?;
         }
         while let Ok(r) = self.answers.pop() {
-            let AnswerRecord { whose, answer, status, connection, received_ns, bytes, recipient, code, broadcast, phases } = r;
-            if let Some(phases) = phases {
-                logs.phases.push(*phases)?;
+            let AnswerRecord { whose, answer, status, connection, received_ns, bytes, recipient, code, broadcast, more } = r;
+            if let Some(more) = more {
+                more.phases.map(|phases| logs.phases.push(phases)).transpose()?;
+                more.checked.map(|checked| logs.checks.push(checked)).transpose()?;
+                more.frame.map(|frame| logs.frames.push(frame)).transpose()?;
+                if more.no_answer {
+                    continue;
+                }
             }
             match whose {
                 Whose::Key(key) => logs.keyed.push(Keyed { key, answer, received_ns, connection, status, code, bytes, recipient })?,

@@ -1,6 +1,6 @@
 use crate::http::request;
 use schedule::{Batch, Meta, Reader, Tempo};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Op numbers are below this: an id has room for no more.
@@ -132,8 +132,8 @@ pub enum OnDisconnect {
 pub enum Transport {
     /// NATS.
     Nats,
-    /// HTTP/1.1.
-    Http,
+    /// HTTP, WebSockets, and what goes nowhere.
+    Web,
 }
 
 impl Transport {
@@ -142,8 +142,8 @@ impl Transport {
         for action in &meta.actions {
             let transport = match action.transport.as_str() {
                 "nats" => Transport::Nats,
-                "http" => Transport::Http,
-                other => return Err(format!("action `{}` goes over {other}; this replay speaks NATS and HTTP", action.name)),
+                "http" | "websocket" | "local" => Transport::Web,
+                other => return Err(format!("action `{}` goes over {other}; this replay speaks nats, http and websocket", action.name)),
             };
             if *found.get_or_insert(transport) != transport {
                 return Err("some actions go over NATS and some over HTTP; cut it in two by --action, and replay both".into());
@@ -182,6 +182,8 @@ pub struct Plan {
     pub transport: Transport,
     /// Over HTTP: where its requests go, `http://127.0.0.1:8080`; empty for those that name no server.
     pub servers: BTreeSet<String>,
+    /// Sessions that have a WebSocket at times.
+    pub socket_sessions: HashSet<u32>,
     /// Tempo.
     pub tempo: Tempo,
     /// Laps.
@@ -245,6 +247,7 @@ impl Plan {
             rate_per_sec: meta.nominal_rate_per_sec * tempo.speed(),
             transport,
             servers: BTreeSet::new(),
+            socket_sessions: HashSet::new(),
             ops_by_action: vec![0; meta.actions.len()],
             sessions: 1,
             buckets: BTreeMap::new(),
@@ -291,9 +294,14 @@ impl Plan {
                 return Err(format!("op {} cannot be sent twice (its action is marked once); replay without --loops", row.op));
             }
             self.ops_by_action[usize::from(row.action)] += 1;
-            if self.transport == Transport::Http {
-                let server = request::server(row.target).map_err(|what| format!("op {}: {what}", row.op))?;
-                if !self.servers.contains(server) {
+            if self.transport == Transport::Web {
+                let transport = &self.meta.actions[usize::from(row.action)].transport;
+                let server = request::server(transport, row.target).map_err(|what| format!("op {}: {what}", row.op))?;
+                if transport == "websocket" {
+                    self.socket_sessions.insert(row.session);
+                }
+                let names_none = transport == "local" || matches!(row.target, "SEND" | "CLOSE");
+                if !names_none && !self.servers.contains(server) {
                     self.servers.insert(server.to_owned());
                 }
             }

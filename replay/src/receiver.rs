@@ -131,7 +131,7 @@ impl Receiver {
             Decoded::Foreign => drop(counters.foreign.fetch_add(1, Relaxed)),
             Decoded::Answer(answer) => {
                 let (connection, recipient) = (connection.index, connection.recipient);
-                self.log.push(&answer, Arrival { connection, recipient, received_ns: now_ns, phases: None });
+                self.log.push(&answer, Arrival { connection, recipient, received_ns: now_ns, phases: None, frame: None });
             }
         }
     }

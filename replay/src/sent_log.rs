@@ -91,5 +91,6 @@ pub(crate) fn record(frame: &Frame, bytes: u32, outcome: Outcome, flags: u16) ->
         expected: frame.expected,
         slip_ns: UNGATED,
         key: frame.key,
+        opener: frame.opener,
     }
 }

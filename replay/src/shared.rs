@@ -3,7 +3,7 @@ use crate::connection::Connection;
 use crate::decode::Whose;
 use crate::live::Live;
 use crate::release::Releases;
-use runlog::{Event, EventKind, Expected, Metric, Phases};
+use runlog::{Checked, Event, EventKind, Expected, Frame, Metric, Phases};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -52,6 +52,8 @@ pub(crate) const NOTHING: u32 = 0;
 
 /// Slip of an op that has no gate.
 pub(crate) const UNGATED: i64 = -1;
+/// Opener of an op that waits for none.
+pub(crate) const UNOPENED: i64 = -1;
 /// Key of an op that has none.
 pub(crate) const UNKEYED: i64 = i64::MIN;
 
@@ -73,6 +75,8 @@ pub(crate) struct SentRecord {
     pub slip_ns: i64,
     /// [`UNKEYED`] without one.
     pub key: i64,
+    /// [`UNOPENED`] without one.
+    pub opener: i64,
 }
 
 /// A record of an answer on its way to the log.
@@ -87,8 +91,18 @@ pub(crate) struct AnswerRecord {
     pub bytes: u32,
     pub recipient: u64,
     pub code: Option<Arc<str>>,
-    /// Of an exchange over HTTP.
-    pub phases: Option<Box<Phases>>,
+    /// Over HTTP and WebSockets: what else there is to tell.
+    pub more: Option<Box<More>>,
+}
+
+/// What goes with an answer over HTTP or a WebSocket.
+#[derive(Default)]
+pub(crate) struct More {
+    pub phases: Option<Phases>,
+    pub checked: Option<Checked>,
+    pub frame: Option<Frame>,
+    /// There is a frame, and no answer.
+    pub no_answer: bool,
 }
 
 /// Rare records.

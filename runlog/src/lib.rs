@@ -13,6 +13,8 @@
 //! | `broadcasts` | copy delivered | [`Broadcast`] |
 //! | `keyed` | answer or copy that is found by a key | [`Keyed`] |
 //! | `phases` | exchange over HTTP | [`Phases`] |
+//! | `frames` | frame that came over a WebSocket | [`Frame`] |
+//! | `checks` | answer that was checked | [`Checked`] |
 //! | `events` | thing that happened to the run | [`Event`] |
 //! | `metrics` | sample of a number | [`Metric`] |
 //!
@@ -52,12 +54,13 @@ pub use manifest::{ConnectionInfo, Granted, HostInfo, MANIFEST, Manifest, RUN_FO
 pub use reader::{Chunk, chunks};
 pub use step::{Axis, Course, StepMark};
 pub use table::{
-    Broadcast, Captured, CapturedColumns, Event, EventKind, Flags, Keyed, Metric, Outcome, Phases, PhasesColumns, Reply, Sent, Status,
-    Table,
+    Broadcast, Captured, CapturedColumns, Checked, Event, EventKind, Flags, Frame, Keyed, Metric, Outcome, Phases, PhasesColumns, Reply,
+    Sent, Status, Table,
 };
 pub use table::{BroadcastColumns, EventColumns, MetricColumns, ReplyColumns, SentColumns};
 pub use table::{GatedSent, GatedSentColumns, KeySent, KeySentColumns, KeyedColumns};
 pub use table::{JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};
+pub use table::{CheckedColumns, FrameColumns, StepSent, StepSentColumns};
 pub use table::{SizedReply, SizedReplyColumns};
 pub use writer::{LogWriter, ROW_GROUP_ROWS, Sealer};
 

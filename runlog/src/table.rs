@@ -105,6 +105,8 @@ table! {
         slip_ns: Option<i64>,
         /// By which answers without an id of ours find it; null where there are none.
         key: Option<i64>,
+        /// Of a gated op: the op whose answer it waited for.
+        opener: Option<i64>,
     }
 }
 
@@ -226,6 +228,51 @@ table! {
 }
 
 table! {
+    /// What came over a WebSocket, in its order. Its first row says by its `kind` that it is open, its last that it has ended.
+    Frame, FrameColumns, FrameBuilder, "frames", has_op: true {
+        /// The op that opened it.
+        op: i64,
+        /// Its action.
+        action: u16,
+        /// Whose it is.
+        session: u32,
+        /// Index into the answer table; [`Frame::OTHER`] for what no rule is about.
+        answer: u8,
+        /// Opcode of [RFC 6455](https://www.rfc-editor.org/rfc/rfc6455#section-11.8): 1 text, 2 binary, 8 close; 0 says that it is open.
+        kind: u8,
+        /// When it was received.
+        received_ns: i64,
+        /// When the target says that it made it, on the clock of the run.
+        stamp_ns: Option<i64>,
+        /// Size of its payload.
+        bytes: u32,
+        /// Class of an error; of an end, how it came: the close code of the target, or what broke. Null where we closed.
+        code: Option<Arc<str>>,
+    }
+}
+
+impl Frame {
+    /// No answer rule is about it.
+    pub const OTHER: u8 = u8::MAX;
+    /// A WebSocket is open.
+    pub const OPEN: u8 = 0;
+    /// A WebSocket has ended.
+    pub const CLOSE: u8 = 8;
+}
+
+table! {
+    /// How the checks of an answer went.
+    Checked, CheckedColumns, CheckedBuilder, "checks", has_op: true {
+        /// As in [`Sent`].
+        op: i64,
+        /// Index into the answer table.
+        answer: u8,
+        /// Names of those that did not hold, between commas; null if all did.
+        failed: Option<Arc<str>>,
+    }
+}
+
+table! {
     /// A message that a capture heard.
     Captured, CapturedColumns, CapturedBuilder, "captured", has_op: false {
         /// When it was read from the socket, or stored by the server, epoch ns.
@@ -320,6 +367,24 @@ table! {
         sent_ns: Option<i64>,
         /// As in [`Sent`].
         key: Option<i64>,
+    }
+}
+
+table! {
+    /// What is read of [`Sent`] to put the steps of a scenario together.
+    StepSent, StepSentColumns, StepSentBuilder, "sends", has_op: true {
+        /// As in [`Sent`].
+        op: i64,
+        /// As in [`Sent`].
+        action: u16,
+        /// As in [`Sent`].
+        intended_ns: i64,
+        /// As in [`Sent`].
+        outcome: u8,
+        /// As in [`Sent`].
+        expected: Expected,
+        /// As in [`Sent`].
+        opener: Option<i64>,
     }
 }
 

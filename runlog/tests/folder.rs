@@ -18,6 +18,7 @@ fn sent(op: i64) -> Sent {
         expected: [Expect { answer: 0, count: Some(1) }, Expect { answer: 1, count: None }].into(),
         slip_ns: (op % 7 == 0).then_some(op),
         key: None,
+        opener: None,
     }
 }
 

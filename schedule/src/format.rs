@@ -11,7 +11,7 @@
 //! | `at_ns` | i64 | offset from schedule start at speed 1 |
 //! | `session` | u32 | who sends |
 //! | `action` | u16 | index into the action table |
-//! | `target` | utf8 | subject |
+//! | `target` | utf8 | subject; `METHOD URL` over HTTP; `OPEN URL`, `SEND`, `CLOSE` over a WebSocket |
 //! | `headers` | list of (name, value), nullable | |
 //! | `payload` | binary | as it will be sent, but for the slots |
 //! | `slots` | list of (part u8, offset u32, width u8, kind u8, op i64, ordinal u8) | fixed-width places that replay fills, see [`crate::Slot`] |
@@ -37,11 +37,7 @@
 //! let path = dir.path().join("s.parquet");
 //!
 //! let action = Action { name: "send".into(), transport: "nats".into(), answers: vec![], timeout_ns: 5_000_000_000, once: false };
-//! let meta = Meta {
-//!     format: FORMAT, tool: "example".into(), name: "two".into(), seed: 7, workload: serde_json::Value::Null,
-//!     tables: Default::default(), actions: vec![action], answers: vec![], streams: vec![], stages: vec![], slo: vec![],
-//!     fingerprint: "none".into(), rows: 0, duration_ns: 0, nominal_rate_per_sec: 0.0, peak_rate_per_sec: 0.0, losses: None, history: vec![],
-//! };
+//! let meta = Meta { actions: vec![action], ..Meta::new("two", 7, serde_json::Value::Null) };
 //! let mut writer = Writer::create(&path).unwrap();
 //! for at_ns in [0, 1_000_000] {
 //!     writer.push(&Operation { at_ns, target: "greet".into(), payload: b"hi".to_vec(), ..Default::default() }).unwrap();

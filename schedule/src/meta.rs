@@ -1,4 +1,4 @@
-use crate::Check;
+use crate::{Check, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,8 +6,9 @@ use std::fmt;
 /// Version of the schedule format that this crate writes.
 ///
 /// History: 1.0, the first; 1.1, `stages` in the metadata; 1.2, `series` in an answer rule, `history` in the metadata;
-/// 1.3, `behind` in a stage, `check` in an answer rule, operations over `http`.
-pub const FORMAT: Format = Format { major: 1, minor: 3 };
+/// 1.3, `behind` in a stage, `check` in an answer rule, operations over `http`; 1.4, `scenarios` and `known` in the metadata, answers of the
+/// kind `push`, `stamp`, operations over `websocket` and `local`.
+pub const FORMAT: Format = Format { major: 1, minor: 4 };
 
 /// A format version. A reader refuses only a newer major; a newer minor adds columns or keys it may ignore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,12 @@ pub struct Meta {
     pub actions: Vec<Action>,
     /// Answer rules, by the index in column `expect`.
     pub answers: Vec<AnswerRule>,
+    /// Actions that make up a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scenarios: Vec<Scenario>,
+    /// Tables in which checks look things up.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub known: BTreeMap<String, Table>,
     /// JetStream streams whose consumers are the target's backlog.
     #[serde(default)]
     pub streams: Vec<String>,
@@ -91,13 +98,23 @@ pub struct Stage {
     pub parts: Vec<String>,
 }
 
+/// A sequence of actions. Each waits for the answer to one before it; an op of the first begins a run of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Its name.
+    pub name: String,
+    /// Indexes into the action table, in order.
+    pub actions: Vec<u16>,
+}
+
 /// A kind of operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Action {
     /// `send`, `mark_read`, …
     pub name: String,
-    /// What carries it: `nats`, `http`.
+    /// What carries it: `nats`, `http`, `websocket`; `local` is answered by what it would send.
     pub transport: String,
     /// Indexes into the answer table: what an op of this action may cause.
     pub answers: Vec<u8>,
@@ -116,6 +133,8 @@ pub enum AnswerKind {
     Reply,
     /// Fan-out, one copy per recipient.
     Broadcast,
+    /// What comes over a WebSocket again and again, unasked. The first answers the op that opened it.
+    Push,
 }
 
 /// How to find the op that an answer belongs to.
@@ -130,6 +149,8 @@ pub enum Whose {
     Json(String),
     /// `header:name`: an id in a header.
     Header(String),
+    /// `socket`: it is of the op that opened the WebSocket over which it came.
+    Socket,
     /// `fields:/a,/b`: no id of ours; the values at these pointers make the op's `key`, see [`crate::key_of`].
     Fields(Vec<String>),
 }
@@ -137,9 +158,12 @@ pub enum Whose {
 impl TryFrom<String> for Whose {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let bad = || format!("`{text}` is none of inbox, token:N, json:/POINTER, header:NAME, fields:/POINTER,/POINTER");
+        let bad = || format!("`{text}` is none of inbox, socket, token:N, json:/POINTER, header:NAME, fields:/POINTER,/POINTER");
         if text == "inbox" {
             return Ok(Whose::Inbox);
+        }
+        if text == "socket" {
+            return Ok(Whose::Socket);
         }
         match text.split_once(':').ok_or_else(bad)? {
             ("token", n) => n.parse().map(Whose::Token).map_err(|_| bad()),
@@ -157,6 +181,7 @@ impl From<Whose> for String {
     fn from(whose: Whose) -> String {
         match whose {
             Whose::Inbox => "inbox".into(),
+            Whose::Socket => "socket".into(),
             Whose::Token(n) => format!("token:{n}"),
             Whose::Json(p) => format!("json:{p}"),
             Whose::Header(h) => format!("header:{h}"),
@@ -185,7 +210,7 @@ pub struct AnswerRule {
     /// To the sender or to everyone.
     #[serde(default = "reply")]
     pub kind: AnswerKind,
-    /// Subjects to subscribe; empty when it comes to the op's inbox.
+    /// Subjects to subscribe, or [`WEBSOCKET`]; empty when it comes to the op's inbox.
     #[serde(default)]
     pub on: Vec<String>,
     /// Whose it is.
@@ -205,10 +230,16 @@ pub struct AnswerRule {
     /// JSON pointer that is `true` where the target says it had this already (a PubAck's `/duplicate`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicate: Option<String>,
-    /// What must hold of a response over HTTP, by name; what does not is an error of the class `check:NAME`.
+    /// JSON pointer to the time at which the target made it, RFC 3339 or epoch milliseconds: how stale it is when it comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
+    /// What must hold of it, over HTTP and WebSockets, by name; what does not is an error of the class `check:NAME`.
     #[serde(default, rename = "check", skip_serializing_if = "BTreeMap::is_empty")]
     pub checks: BTreeMap<String, Check>,
 }
+
+/// Stands in [`AnswerRule::on`] for what comes over the WebSocket of a session.
+pub const WEBSOCKET: &str = "websocket";
 
 fn reply() -> AnswerKind {
     AnswerKind::Reply
@@ -238,6 +269,8 @@ impl Meta {
             tables: BTreeMap::new(),
             actions: Vec::new(),
             answers: Vec::new(),
+            scenarios: Vec::new(),
+            known: BTreeMap::new(),
             streams: Vec::new(),
             stages: Vec::new(),
             slo: Vec::new(),

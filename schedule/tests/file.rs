@@ -22,6 +22,8 @@ fn meta() -> Meta {
         tables: Default::default(),
         actions: vec![Action { name: "send".into(), transport: "nats".into(), answers: vec![0, 1], timeout_ns: 5, once: false }],
         answers: answers.unwrap(),
+        scenarios: vec![],
+        known: Default::default(),
         streams: vec!["S".into()],
         stages: Vec::new(),
         slo: vec![],
@@ -145,7 +147,7 @@ fn damaged_and_foreign_files_are_refused_with_a_sentence() {
     assert!(message(&at("foreign")).contains("not a retempo schedule"));
 
     rewrite(&good, &at("newer"), |j| j.replace("\"major\":1", "\"major\":9"), |b| b);
-    assert!(message(&at("newer")).contains("has schedule format 9.3, this retempo reads up to 1.3"));
+    assert!(message(&at("newer")).contains("has schedule format 9.4, this retempo reads up to 1.4"));
     rewrite(&good, &at("no-target"), |j| j, |b| b.project(&[0, 1, 2, 3]).unwrap());
     assert!(message(&at("no-target")).contains("column target is missing"));
 }

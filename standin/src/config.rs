@@ -186,8 +186,8 @@ impl FromStr for ServiceTime {
 
 impl ServiceTime {
     /// The time that the message with this stream sequence takes in a stage.
-    pub(crate) fn draw(self, seed: u64, sequence: u64, stage: StageName) -> Duration {
-        let unit = |purpose: &str| chance::unit(seed, sequence, &format!("{} {purpose}", stage.durable()));
+    pub(crate) fn draw(self, seed: u64, sequence: u64, stage: &str) -> Duration {
+        let unit = |purpose: &str| chance::unit(seed, sequence, &format!("{stage} {purpose}"));
         match self {
             ServiceTime::None => Duration::ZERO,
             ServiceTime::Constant(time) => time,

@@ -129,7 +129,7 @@ impl Shared {
     pub fn strikes(&self, kind: FaultKind, stage: StageName, sequence: u64, about: &str) -> Option<&Fault> {
         let fault = self.config.strikes(kind, stage, sequence);
         if fault.is_some() {
-            self.ledger.record(kind, stage, sequence, about);
+            self.ledger.record(kind.name(), stage.durable(), sequence, about);
         }
         fault
     }
@@ -142,7 +142,7 @@ impl Shared {
             let (from, until) = (began + at, began + at + length);
             if (from..until).contains(&Instant::now()) {
                 tokio::time::sleep_until(until).await;
-                self.ledger.record(FaultKind::Stall, stage, 0, "");
+                self.ledger.record(FaultKind::Stall.name(), stage.durable(), 0, "");
             }
         }
     }

@@ -1,4 +1,4 @@
-use crate::{Error, FaultKind, StageName};
+use crate::Error;
 use serde::Serialize;
 use std::fs::File;
 use std::io::Write;
@@ -8,11 +8,11 @@ use std::sync::Mutex;
 /// One fault, as it was injected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Injected {
-    /// [`FaultKind::name`].
+    /// Name of its kind.
     pub fault: &'static str,
-    /// Durable of the stage.
+    /// Durable of the stage, or the route over HTTP.
     pub stage: &'static str,
-    /// Sequence in the stream that the stage consumes.
+    /// Sequence in the stream that the stage consumes; over HTTP, the number of the request.
     pub stream_seq: u64,
     /// The message it befell.
     pub message_id: String,
@@ -31,8 +31,8 @@ impl Ledger {
         Ok(Ledger { file: path.map(open).transpose()?.map(Mutex::new), ..Ledger::default() })
     }
 
-    pub fn record(&self, fault: FaultKind, stage: StageName, stream_seq: u64, message_id: &str) {
-        let injected = Injected { fault: fault.name(), stage: stage.durable(), stream_seq, message_id: message_id.to_owned() };
+    pub fn record(&self, fault: &'static str, stage: &'static str, stream_seq: u64, message_id: &str) {
+        let injected = Injected { fault, stage, stream_seq, message_id: message_id.to_owned() };
         if let Some(file) = &self.file {
             let line = serde_json::to_string(&injected).expect("plain data");
             // A full disk must not stop the services; the memory of the ledger stays whole.

@@ -33,11 +33,13 @@ mod service;
 mod stage;
 mod streams;
 mod user_service;
+mod web;
 
 pub use config::{Config, ServiceTime, StageConfig, StageName};
 pub use directory::{Directory, Member, RoomInfo};
 pub use fault::{Fault, FaultKind};
 pub use ledger::Injected;
+pub use web::{Service, WebConfig, WebFault, WebFaultKind, WebStandin};
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -54,6 +56,14 @@ pub enum Error {
         what: String,
         /// The server's words.
         why: String,
+    },
+    /// Nobody can listen there.
+    #[error("the stand-in cannot listen at {address}: {source}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
     },
     /// The ledger cannot be written.
     #[error("cannot write the ledger {path}: {source}")]

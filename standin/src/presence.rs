@@ -105,7 +105,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) -> Resu
                 continue;
             }
             shared.stand_still(stage).await;
-            let service = shared.config.stage(stage).service.draw(shared.config.seed, sequence, stage);
+            let service = shared.config.stage(stage).service.draw(shared.config.seed, sequence, stage.durable());
             if !service.is_zero() {
                 tokio::time::sleep(service).await;
             }

@@ -88,7 +88,7 @@ async fn answer<F: Future<Output = Answer>>(
     let (sequence, inbox) = (request.sequence, request.message.reply.clone());
     let strikes = |kind| shared.strikes(kind, stage, sequence, "");
     shared.stand_still(stage).await;
-    let service = shared.config.stage(stage).service.draw(shared.config.seed, sequence, stage);
+    let service = shared.config.stage(stage).service.draw(shared.config.seed, sequence, stage.durable());
     if !service.is_zero() {
         tokio::time::sleep(service).await;
     }

@@ -35,7 +35,7 @@ where
                 let Ok(message) = message else { return };
                 let Some(delivery) = Delivery::new(message) else { return };
                 shared.stand_still(name).await;
-                let service = shared.config.stage(name).service.draw(shared.config.seed, delivery.sequence, name);
+                let service = shared.config.stage(name).service.draw(shared.config.seed, delivery.sequence, name.durable());
                 // A sleep of no time still waits for the next tick of a millisecond.
                 if !service.is_zero() {
                     tokio::time::sleep(service).await;

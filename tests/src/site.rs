@@ -1,15 +1,21 @@
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path as At, State};
+use axum::extract::{Path as At, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
+use axum::http::header;
 use axum::routing::{any, get, post};
-use futures::stream;
+use futures::{SinkExt, StreamExt, stream};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// A web server with whatever a client may meet, on a free port of this machine.
 pub struct Site {
@@ -52,6 +58,9 @@ impl Site {
             .route("/cut", get(cut))
             .route("/search", post(search))
             .route("/record", post(echo))
+            .route("/cookie", any(cookie))
+            .route("/socket", get(async |state: State<Heard>, request: Request| socket(state, 0, request)))
+            .route("/socket/after/{ms}", get(async |state: State<Heard>, At(ms): At<u64>, request: Request| socket(state, ms, request)))
             .with_state(state.clone());
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("it has one");
@@ -112,6 +121,47 @@ async fn drip((): ()) -> Option<(Result<Bytes, std::io::Error>, ())> {
 async fn cut() -> Response {
     let body = stream::iter([Ok(Bytes::from_static(b"half")), Err(std::io::Error::other("cut"))]);
     Body::from_stream(body).into_response()
+}
+
+/// A cookie for who has none; who has one is told it.
+async fn cookie(State(heard): State<Heard>, request: Request) -> Response {
+    let given = request.headers().get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or("none").to_owned();
+    let number = heard.hear("/cookie", &Bytes::from(given.clone())).await;
+    if given == "none" { ([(header::SET_COOKIE, format!("session=s{number}; Path=/"))], given).into_response() } else { given.into_response() }
+}
+
+/// A WebSocket on which everything comes back, after a while.
+fn socket(State(heard): State<Heard>, ms: u64, mut request: Request) -> Response {
+    let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned() else { return StatusCode::UPGRADE_REQUIRED.into_response() };
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let socket: WebSocketStream<TokioIo<Upgraded>> = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+        let (mut sink, mut stream) = socket.split();
+        let (back, mut coming) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(message) = coming.recv().await {
+                if sink.send(message).await.is_err() {
+                    return;
+                }
+            }
+        });
+        while let Some(Ok(message)) = stream.next().await {
+            if !message.is_text() {
+                continue;
+            }
+            let (heard, back) = (heard.clone(), back.clone());
+            tokio::spawn(async move {
+                heard.hear("/socket", &Bytes::from(message.to_text().unwrap_or_default().to_owned())).await;
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                // Whoever has gone is told nothing.
+                let _ = back.send(message);
+            });
+        }
+    });
+    let headers =
+        [(header::CONNECTION, "Upgrade".to_owned()), (header::UPGRADE, "websocket".into()), (header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes()))];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
 /// An id for everyone who asks.

@@ -17,6 +17,7 @@ pub fn html(summary: &Summary) -> Result<String, Error> {
     page += &verdict(summary);
     page += &steps(summary);
     page += &latency_table(summary);
+    page += &super::web::html(summary);
     page += "<h2>Charts</h2>\n";
     for chart in charts(summary) {
         page += &format!("<figure>{}</figure>\n", chart.svg()?);
@@ -62,7 +63,7 @@ fn steps(s: &Summary) -> String {
     out + "</table>\n"
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

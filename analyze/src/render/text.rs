@@ -8,6 +8,7 @@ pub fn text(summary: &Summary) -> String {
     head(summary, &mut out);
     series_table(summary, &mut out);
     buckets_table(summary, &mut out);
+    out += &super::web::text(summary);
     counts(summary, &mut out);
     own(summary, &mut out);
     backlog(summary, &mut out);
@@ -49,7 +50,9 @@ fn series_table(s: &Summary, out: &mut String) {
         "max"
     );
     for series in &s.series {
-        for (name, label, p) in [(series.name.as_str(), "response", &series.response), ("", "service", &series.service)] {
+        // Gaps, staleness and whole scenarios have no time of their own beside it.
+        let rows = [(series.name.as_str(), "response", &series.response), ("", "service", &series.service)];
+        for (name, label, p) in rows.into_iter().filter(|(_, label, p)| *label == "response" || p.max_ns.is_some() || series.count == 0) {
             let [p50, p90, p95, p99, p999] = percentile_cells(p);
             let max = p.max_ns.map_or_else(|| "-".into(), show_ns);
             let count = if name.is_empty() { String::new() } else { show_count(series.count) };

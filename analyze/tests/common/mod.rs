@@ -62,6 +62,7 @@ pub fn write(dir: &Path, ops: &[Drawn], cut: usize) {
                 expected: d.expect.clone().into(),
                 slip_ns: None,
                 key: None,
+                opener: None,
             })
             .unwrap();
         for (error, t) in &d.replies {

@@ -20,6 +20,8 @@ pub fn options(args: &Http, nats: &Nats) -> Result<HttpOptions> {
         resolve: args.resolve.clone(),
         tls: nats::tls_files(nats),
         insecure: args.insecure,
+        http2: args.http2,
+        cookies: args.cookies,
     })
 }
 

@@ -27,18 +27,7 @@ pub fn run(args: &StandinArgs) -> Result<Exit> {
         let (rooms, users) = directory.size();
         let standin = Standin::start(client, directory, config).await?;
         output::print(&format!("ready: {users} users in {rooms} rooms behind {}\n", options.servers[0]));
-        let lifetime = async {
-            match args.lifetime {
-                Some(ns) => tokio::time::sleep(Duration::from_nanos(ns as u64)).await,
-                None => std::future::pending().await,
-            }
-        };
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(could_not_run)?;
-        tokio::select! {
-            () = lifetime => {}
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
+        until_it_ends(args.lifetime).await?;
         let injected = standin.injected().len();
         if injected > 0 {
             eprintln!("{injected} faults injected");
@@ -46,6 +35,23 @@ pub fn run(args: &StandinArgs) -> Result<Exit> {
         standin.stop().await;
         Ok(Exit::Done)
     })
+}
+
+/// Until its time is over, or a signal asks for the end.
+pub async fn until_it_ends(lifetime_ns: Option<i64>) -> Result<()> {
+    let lifetime = async {
+        match lifetime_ns {
+            Some(ns) => tokio::time::sleep(Duration::from_nanos(ns as u64)).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(could_not_run)?;
+    tokio::select! {
+        () = lifetime => {}
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }
 
 /// Population, and the workload it is of: from MongoDB, the schedule, or the default preset.

@@ -1,10 +1,13 @@
 use super::exchange::{Body, Exchanges};
 use crate::answer_log::{AnswerLog, Arrival};
-use crate::decode::{Decoder, Heard};
+use crate::decode::{Decoder, Framed, Heard};
 use crate::sent_log::{SentLog, Written};
 use crate::shared::SentRecord;
 use hyper::HeaderMap;
-use runlog::Phases;
+use hyper::body::Bytes;
+use runlog::{Frame, Phases, Status};
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::Release;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -22,12 +25,31 @@ pub(crate) enum Told {
         op: i64,
         action: u16,
         /// Of an error on the way.
-        failed: Option<&'static str>,
+        failed: Option<Cow<'static, str>>,
         headers: HeaderMap,
         body: Body,
+        /// What it answers, if a check is about that.
+        sent: Bytes,
         received_ns: i64,
-        phases: Box<Phases>,
+        /// `None` for what went nowhere.
+        phases: Option<Box<Phases>>,
     },
+    /// Over the WebSocket of a session.
+    Frame(Pushed),
+}
+
+/// A frame, or the end of a WebSocket.
+pub(crate) struct Pushed {
+    /// The op that opened it, and its action.
+    pub opener: (i64, u16),
+    pub session: u32,
+    /// Its opcode.
+    pub kind: u8,
+    pub body: Body,
+    pub bytes: u32,
+    pub received_ns: i64,
+    /// Class of an error on the way, or how it ended.
+    pub code: Option<Cow<'static, str>>,
 }
 
 /// Logs what exchanges tell, in the order in which they do.
@@ -37,6 +59,8 @@ pub(crate) struct Collector {
     pub decoder: Decoder,
     pub sends: SentLog,
     pub answers: AnswerLog,
+    /// By session: the op that opened its WebSocket, and which pushes came already.
+    pub pushed: HashMap<u32, (i64, Vec<u8>)>,
 }
 
 impl Collector {
@@ -69,12 +93,49 @@ impl Collector {
                 self.sends.push(record);
                 self.exchanges.unlogged.fetch_sub(1, Release);
             }
-            Told::Answered { op, action, failed, headers, body, received_ns, phases } => {
-                let heard = Heard { status: phases.http_status, headers: &headers, body: &body.bytes, failed };
+            Told::Answered { op, action, failed, headers, body, sent, received_ns, phases } => {
+                let status = phases.as_ref().map_or(200, |phases| phases.http_status);
+                let heard = Heard { status, headers: &headers, body: &body.bytes, sent: &sent, failed: failed.as_deref() };
                 if let Some(answer) = self.decoder.response(op, action, &heard) {
-                    self.answers.push(&answer, Arrival { connection: 0, recipient: 0, received_ns, phases: Some(phases) });
+                    // What goes nowhere takes as long as it is looked at.
+                    let received_ns = if phases.is_some() { received_ns } else { self.sends.shared.clock.now_ns() };
+                    self.answers.push(&answer, Arrival { connection: 0, recipient: 0, received_ns, phases: phases.map(|p| *p), frame: None });
                 }
             }
+            Told::Frame(pushed) => self.frame(&pushed),
         }
+    }
+
+    fn frame(&mut self, pushed: &Pushed) {
+        let Pushed { opener: (op, action), session, kind, ref body, bytes, received_ns, ref code } = *pushed;
+        let code_text = code.as_deref().map(Into::into);
+        let mut frame = Frame { op, action, session, answer: Frame::OTHER, kind, received_ns, stamp_ns: None, bytes, code: code_text };
+        if matches!(kind, Frame::OPEN | Frame::CLOSE) {
+            self.pushed.remove(&session);
+            return self.answers.frame(None, frame);
+        }
+        let heard = Heard { status: 200, headers: &HeaderMap::new(), body: &body.bytes, sent: b"", failed: code.as_deref() };
+        let decoded = self.decoder.frame(op, action, &heard);
+        let (answer, stamp_epoch_ns) = match &decoded {
+            Framed::Other => return self.answers.frame(None, frame),
+            Framed::Reply(answer) => (answer, None),
+            Framed::OfSocket { answer, stamp_epoch_ns, .. } => (answer, *stamp_epoch_ns),
+        };
+        frame.answer = answer.answer;
+        frame.stamp_ns = stamp_epoch_ns.map(|ns| ns - self.sends.shared.clock.anchor_epoch_ns());
+        if let Framed::OfSocket { push: true, .. } = decoded {
+            let (of, seen) = self.pushed.entry(session).or_default();
+            if *of != op {
+                (*of, *seen) = (op, Vec::new());
+            }
+            if seen.contains(&answer.answer) {
+                return self.answers.frame(Some(answer), frame);
+            }
+            seen.push(answer.answer);
+        }
+        if answer.status == Status::Error {
+            frame.code = answer.code.as_deref().map(Into::into);
+        }
+        self.answers.push(answer, Arrival { connection: 0, recipient: 0, received_ns, phases: None, frame: Some(frame) });
     }
 }

@@ -1,5 +1,6 @@
 use super::collector::Told;
-use super::exchange::{Exchanges, WAITING_MAX};
+use super::exchange::{Exchanges, WAITING_MAX, Way};
+use super::websocket::Sockets;
 use crate::loader::{Frame, FrameBatch};
 use crate::pacer::{self, Step};
 use crate::ready::Ready;
@@ -24,6 +25,7 @@ pub(crate) struct Dispatcher {
     pub batches: mpsc::Receiver<FrameBatch>,
     pub released: Released,
     pub exchanges: Arc<Exchanges>,
+    pub sockets: Sockets,
     pub told: mpsc::Sender<Told>,
     pub runtime: Handle,
     pub rate_per_sec: f64,
@@ -86,7 +88,12 @@ impl Dispatcher {
         let record = SentRecord { slip_ns, ..record(frame, bytes.len() as u32, Outcome::Sent, flags) };
         self.exchanges.unlogged.fetch_add(1, Relaxed);
         self.exchanges.waiting_bytes.fetch_add(bytes.len() as i64, Relaxed);
-        self.runtime.spawn(self.exchanges.clone().run(record, Bytes::copy_from_slice(bytes)));
+        let bytes = Bytes::copy_from_slice(bytes);
+        match self.exchanges.way(record.action) {
+            Way::Http => drop(self.runtime.spawn(self.exchanges.clone().run(record, bytes))),
+            Way::WebSocket => self.sockets.hand(&self.runtime, record, bytes),
+            Way::Local => self.exchanges.locally(record, &bytes),
+        }
     }
 
     /// Starts an op whose gate decided, or tells why not.
@@ -109,6 +116,7 @@ impl Dispatcher {
     fn cancel(&mut self, mut ready: Ready) {
         let now = self.shared.clock.now_ns();
         self.exchanges.cancel();
+        self.sockets.cancel();
         let held = self.shared.releases.as_ref().map(|releases| releases.take_all()).unwrap_or_default();
         for frame in held.iter().filter(|frame| frame.intended_ns <= now) {
             self.refuse(frame, Outcome::Cancelled, Flags::GATED, 0);

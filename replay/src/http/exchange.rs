@@ -1,53 +1,93 @@
 //! The course of one request: a connection, the request, the response. It decides nothing; it tells what happened when.
 
-use super::pool::{Connection, Permit, Pool, Turn};
-use super::request::{self, Server};
+use super::cookies::Jars;
+use super::pool::{Connection, Permit, Pool, Sender, Turn};
+use super::request::{self, Parts, Server};
 use super::{HttpOptions, collector::Told};
 use crate::options::{Connections, Error, Options};
 use crate::shared::{SentRecord, Shared};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
+use hyper::client::conn::{http1, http2};
 use hyper::{HeaderMap, Request};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use runlog::{Flags, Outcome, Phases};
 use rustls::pki_types::ServerName;
+use schedule::{Action, AnswerRule, Check, Meta};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-/// Bytes of a body, at most; one that is longer is an error, and its connection is closed.
-const BODY_MAX: i64 = 16 << 20;
+/// Bytes of a body or a message, at most; one that is longer is an error, and its connection is closed.
+pub(super) const BODY_MAX: i64 = 16 << 20;
 /// Bytes of all bodies that are not logged yet.
 const BODIES_MAX: i64 = 512 << 20;
 /// Bytes of requests that wait for a connection.
 pub(super) const WAITING_MAX: i64 = 256 << 20;
 /// Responses are waited for so many times the timeout of their action: what is late is told from what never comes.
-const PATIENCE: u32 = 2;
+pub(super) const PATIENCE: u32 = 2;
 /// A connection that is there may have been closed by the server meanwhile: so many of them are tried.
 const STALE_MAX: u32 = 8;
 
+/// What carries an op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Http,
+    WebSocket,
+    /// Nothing: it is answered by what it would send.
+    Local,
+}
+
+/// What is to be known of an action.
+pub(super) struct Manner {
+    pub way: Way,
+    pub timeout: Duration,
+    /// Whether a check is about what was sent.
+    pub keeps_sent: bool,
+}
+
+impl Manner {
+    fn of(action: &Action, answers: &[AnswerRule]) -> Manner {
+        let way = match action.transport.as_str() {
+            "websocket" => Way::WebSocket,
+            "local" => Way::Local,
+            _ => Way::Http,
+        };
+        let rules = action.answers.iter().map(|&answer| &answers[usize::from(answer)]);
+        let keeps_sent = rules.flat_map(|rule| rule.checks.values()).any(Check::is_about_sent);
+        Manner { way, timeout: Duration::from_nanos(action.timeout_ns as u64), keeps_sent }
+    }
+}
+
+/// A stream of bytes, whether over TLS or not.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
 /// What all exchanges of a run share.
 pub(crate) struct Exchanges {
-    shared: Arc<Shared>,
-    options: HttpOptions,
-    tls: TlsConnector,
+    pub(super) shared: Arc<Shared>,
+    pub(super) options: HttpOptions,
+    /// For WebSockets, and for requests.
+    tls: [TlsConnector; 2],
     /// By server; and by session, where each has connections of its own.
     pools: Mutex<HashMap<(Server, u32), Arc<Pool>>>,
     by_session: bool,
     opened: AtomicU32,
     /// By action.
-    timeouts: Vec<Duration>,
+    pub(super) manners: Vec<Manner>,
+    jars: Option<Jars>,
     told: mpsc::Sender<Told>,
     /// True when those that have not begun should not.
-    cancelled: watch::Sender<bool>,
+    pub(super) cancelled: watch::Sender<bool>,
     /// Those that are not yet logged as sent, or as refused.
     pub unlogged: AtomicI64,
     /// Bytes of those that have not begun.
@@ -63,7 +103,7 @@ pub(crate) struct Body {
 
 impl Body {
     /// False if there is no room.
-    fn take(&mut self, data: &[u8]) -> bool {
+    pub(super) fn take(&mut self, data: &[u8]) -> bool {
         let n = data.len() as i64;
         let together = self.share.fetch_add(n, Relaxed) + n;
         // What found no room is given back with the rest.
@@ -78,33 +118,49 @@ impl Drop for Body {
     }
 }
 
-/// What went wrong with an exchange: the class of the error, and its words.
-struct Failure {
-    class: &'static str,
-    why: String,
+/// An exchange that has its turn.
+struct Begun {
+    record: SentRecord,
+    server: Server,
+    request: Request<Full<Bytes>>,
+    /// What checks may ask about.
+    sent: Bytes,
+    turn: Turn,
 }
 
-type Outcomes<T> = Result<T, Failure>;
+/// What went wrong with an exchange: the class of the error, and its words.
+pub(super) struct Failure {
+    pub class: Cow<'static, str>,
+    pub why: String,
+}
 
-fn failure(class: &'static str, why: &dyn std::fmt::Display) -> Failure {
-    Failure { class, why: why.to_string() }
+pub(super) type Outcomes<T> = Result<T, Failure>;
+
+pub(super) fn failure(class: impl Into<Cow<'static, str>>, why: &dyn std::fmt::Display) -> Failure {
+    Failure { class: class.into(), why: why.to_string() }
 }
 
 impl Exchanges {
     /// # Errors
     /// [`Error`]: files for TLS that cannot be used.
-    pub fn new(shared: Arc<Shared>, options: &Options, timeouts: Vec<Duration>, told: mpsc::Sender<Told>) -> Result<Exchanges, Error> {
+    pub fn new(shared: Arc<Shared>, options: &Options, meta: &Meta, told: mpsc::Sender<Told>) -> Result<Exchanges, Error> {
         let by_session = options.connections == Connections::Direct;
         let options = &options.http;
-        let config = if options.insecure { wire::tls_config_trusting_all(&options.tls)? } else { wire::tls_config(&options.tls)? };
+        let mut config = if options.insecure { wire::tls_config_trusting_all(&options.tls)? } else { wire::tls_config(&options.tls)? };
+        // A WebSocket begins as HTTP/1.1.
+        let plain = TlsConnector::from(Arc::new(config.clone()));
+        if options.http2 {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+        }
         Ok(Exchanges {
             shared,
             options: options.clone(),
-            tls: TlsConnector::from(Arc::new(config)),
+            tls: [plain, TlsConnector::from(Arc::new(config))],
             pools: Mutex::default(),
             by_session,
             opened: AtomicU32::new(0),
-            timeouts,
+            manners: meta.actions.iter().map(|action| Manner::of(action, &meta.answers)).collect(),
+            jars: options.cookies.then(Jars::default),
             told,
             cancelled: watch::Sender::new(false),
             unlogged: AtomicI64::new(0),
@@ -113,16 +169,20 @@ impl Exchanges {
         })
     }
 
+    pub(super) fn way(&self, action: u16) -> Way {
+        self.manners[usize::from(action)].way
+    }
+
     /// Those that have not begun will not.
     pub fn cancel(&self) {
         self.cancelled.send_replace(true);
     }
 
-    fn body(&self) -> Body {
+    pub(super) fn body(&self) -> Body {
         Body { bytes: Vec::new(), share: self.bodies.clone() }
     }
 
-    fn tell(&self, told: Told) {
+    pub(super) fn tell(&self, told: Told) {
         // Nobody listens once the run is over.
         let _ = self.told.send(told);
     }
@@ -138,24 +198,13 @@ impl Exchanges {
         let begun = self.begin(record, &frame).await;
         self.waiting_bytes.fetch_sub(frame.len() as i64, Relaxed);
         drop(frame);
-        let Some((mut record, server, request, turn)) = begun else { return };
+        let Some(Begun { mut record, server, request, sent, turn }) = begun else { return };
         let sent_ns = self.shared.clock.now_ns();
         record.sent_ns = Some(sent_ns);
         self.tell(Told::Sent(record));
-        let mut phases = Phases {
-            op: record.op,
-            connection: 0,
-            dns_ns: None,
-            connect_ns: None,
-            tls_ns: None,
-            first_byte_ns: None,
-            body_ns: None,
-            http_status: 0,
-        };
-        let spent = Duration::from_nanos((sent_ns - record.intended_ns).max(0) as u64);
-        let patience = (PATIENCE * self.timeouts[usize::from(record.action)]).saturating_sub(spent).max(Duration::from_millis(1));
+        let mut phases = no_phases(record.op);
         let course = self.exchange(turn, (&server, record.session), request, &mut phases);
-        let answered = timeout(patience, course).await;
+        let answered = timeout(self.patience(&record, sent_ns), course).await;
         let received_ns = self.shared.clock.now_ns();
         let (failed, headers, body, connection) = match answered {
             // No answer, as the log will show.
@@ -167,21 +216,29 @@ impl Exchanges {
                 (Some(class), HeaderMap::new(), words, None)
             }
         };
-        self.tell(Told::Answered { op: record.op, action: record.action, failed, headers, body, received_ns, phases: Box::new(phases) });
+        if let Some(jars) = &self.jars {
+            jars.keep(record.session, &server, &headers);
+        }
+        let (op, action) = (record.op, record.action);
+        self.tell(Told::Answered { op, action, failed, headers, body, sent, received_ns, phases: Some(Box::new(phases)) });
         if let Some(mut connection) = connection
-            && connection.sender.ready().await.is_ok()
+            && connection.sender.ready().await
         {
             connection.free();
         }
     }
 
     /// Waits for a turn, if it must; tells why there is none.
-    async fn begin(&self, mut record: SentRecord, frame: &[u8]) -> Option<(SentRecord, Server, Request<Full<Bytes>>, Turn)> {
-        let refused = |record: SentRecord, outcome: Outcome| self.tell(Told::Refused(SentRecord { outcome: outcome as u8, ..record }));
-        let Ok((server, request)) = request::decode(frame, &self.options) else {
-            refused(record, Outcome::BindFailed);
+    async fn begin(&self, mut record: SentRecord, frame: &Bytes) -> Option<Begun> {
+        let decoded = request::parts(frame).and_then(|parts| Ok((request::request(&parts, &self.options)?, parts)));
+        let Ok(((server, mut request), parts)) = decoded else {
+            self.refuse(record, Outcome::BindFailed);
             return None;
         };
+        if let Some(jars) = &self.jars {
+            jars.add(record.session, &server, request.headers_mut(), &parts);
+        }
+        let sent = self.sent(&record, parts);
         let turn = match self.pool(&server, record.session).turn() {
             Ok(turn) => turn,
             Err(mut coming) => {
@@ -190,13 +247,41 @@ impl Exchanges {
                 tokio::select! {
                     turn = &mut coming => turn.expect("a pool outlives those that wait"),
                     _ = cancelled.wait_for(|cancelled| *cancelled) => {
-                        refused(record, Outcome::Cancelled);
+                        self.refuse(record, Outcome::Cancelled);
                         return None;
                     }
                 }
             }
         };
-        Some((record, server, request, turn))
+        Some(Begun { record, server, request, sent, turn })
+    }
+
+    /// An op that goes nowhere.
+    pub fn locally(&self, mut record: SentRecord, frame: &Bytes) {
+        self.waiting_bytes.fetch_sub(frame.len() as i64, Relaxed);
+        let Ok(parts) = request::parts(frame) else { return self.refuse(record, Outcome::BindFailed) };
+        let received_ns = self.shared.clock.now_ns();
+        record.sent_ns = Some(received_ns);
+        let mut body = self.body();
+        body.take(&parts.payload);
+        let (op, action, sent) = (record.op, record.action, self.sent(&record, parts));
+        self.tell(Told::Sent(record));
+        self.tell(Told::Answered { op, action, failed: None, headers: HeaderMap::new(), body, sent, received_ns, phases: None });
+    }
+
+    pub(super) fn refuse(&self, record: SentRecord, outcome: Outcome) {
+        self.tell(Told::Refused(SentRecord { outcome: outcome as u8, ..record }));
+    }
+
+    /// What was sent, if anybody will ask.
+    pub(super) fn sent(&self, record: &SentRecord, parts: Parts) -> Bytes {
+        if self.manners[usize::from(record.action)].keeps_sent { parts.payload } else { Bytes::new() }
+    }
+
+    /// How long an answer to it is waited for from now on.
+    pub(super) fn patience(&self, record: &SentRecord, now_ns: i64) -> Duration {
+        let spent = Duration::from_nanos((now_ns - record.intended_ns).max(0) as u64);
+        (PATIENCE * self.manners[usize::from(record.action)].timeout).saturating_sub(spent).max(Duration::from_millis(1))
     }
 
     async fn exchange(
@@ -214,7 +299,7 @@ impl Exchanges {
             };
             phases.connection = connection.number;
             let began_ns = self.shared.clock.now_ns();
-            match connection.sender.try_send_request(request).await {
+            match connection.sender.send(request).await {
                 Ok(response) => {
                     let head_ns = self.shared.clock.now_ns();
                     phases.first_byte_ns = Some(head_ns - began_ns);
@@ -241,6 +326,22 @@ impl Exchanges {
     }
 
     async fn open(&self, permit: Permit, server: &Server, phases: &mut Phases) -> Outcomes<Connection> {
+        let (number, wire) = self.connect(server, true, phases).await?;
+        let sender = if self.options.http2 {
+            let (sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(wire)).await.map_err(|e| broken(&e))?;
+            tokio::spawn(driver);
+            Sender::Http2(sender)
+        } else {
+            let (sender, driver) = http1::handshake(TokioIo::new(wire)).await.map_err(|e| broken(&e))?;
+            // It ends with the connection; what went wrong shows in the exchange.
+            tokio::spawn(driver);
+            Sender::Http1(sender)
+        };
+        Ok(Connection::new(sender, number, permit))
+    }
+
+    /// A connection, for requests or for a WebSocket, and its number.
+    pub(super) async fn connect(&self, server: &Server, for_requests: bool, phases: &mut Phases) -> Outcomes<(u32, Box<dyn Wire>)> {
         let clock = self.shared.clock;
         let mut since = clock.now_ns();
         let mut lap = || {
@@ -257,12 +358,13 @@ impl Exchanges {
         phases.connect_ns = Some(lap());
         let number = self.opened.fetch_add(1, Relaxed);
         if !server.tls {
-            return handshake(tcp, number, permit).await;
+            return Ok((number, Box::new(tcp)));
         }
         let name = ServerName::try_from(server.host.clone()).map_err(|e| failure("tls", &e))?;
-        let tls = timeout(limit, self.tls.connect(name, tcp)).await.map_err(late)?.map_err(|e| failure("tls", &e))?;
+        let connector = &self.tls[usize::from(for_requests)];
+        let tls = timeout(limit, connector.connect(name, tcp)).await.map_err(late)?.map_err(|e| failure("tls", &e))?;
         phases.tls_ns = Some(lap());
-        handshake(tls, number, permit).await
+        Ok((number, Box::new(tls)))
     }
 
     async fn address(&self, server: &Server) -> Outcomes<SocketAddr> {
@@ -275,14 +377,8 @@ impl Exchanges {
     }
 }
 
-async fn handshake<S>(stream: S, number: u32, permit: Permit) -> Outcomes<Connection>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
-    // It ends with the connection; what went wrong shows in the exchange.
-    tokio::spawn(driver);
-    Ok(Connection::new(sender, number, permit))
+pub(super) fn no_phases(op: i64) -> Phases {
+    Phases { op, connection: 0, dns_ns: None, connect_ns: None, tls_ns: None, first_byte_ns: None, body_ns: None, http_status: 0 }
 }
 
 /// The body, whole.

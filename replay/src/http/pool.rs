@@ -2,7 +2,8 @@
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::client::conn::http1::SendRequest;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::{Request, Response, body::Incoming};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
@@ -32,15 +33,56 @@ pub(super) enum Turn {
 /// An open connection, or one to be opened; it counts until it is dropped.
 pub(super) struct Permit(Arc<Pool>);
 
-/// An open connection.
+/// Streams of a connection of HTTP/2 at a time: what [RFC 9113](https://www.rfc-editor.org/rfc/rfc9113#section-6.5.2) wants a server to
+/// allow at least.
+const STREAMS: usize = 100;
+
+/// What takes requests.
+pub(super) enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Sender {
+    fn is_ready(&self) -> bool {
+        match self {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(sender) => sender.is_ready(),
+        }
+    }
+
+    /// Whether it takes another, once it has the time.
+    pub async fn ready(&mut self) -> bool {
+        match self {
+            Sender::Http1(sender) => sender.ready().await.is_ok(),
+            Sender::Http2(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
+        match self {
+            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http2(sender) => sender.try_send_request(request).await,
+        }
+    }
+}
+
+/// An open connection, or over HTTP/2 a share of one.
 pub(super) struct Connection {
-    pub sender: SendRequest<Full<Bytes>>,
+    pub sender: Sender,
     pub number: u32,
-    permit: Permit,
+    permit: Arc<Permit>,
 }
 
 impl Connection {
-    pub fn new(sender: SendRequest<Full<Bytes>>, number: u32, permit: Permit) -> Connection {
+    /// One that was opened. What else it can carry at a time is free at once.
+    pub fn new(sender: Sender, number: u32, permit: Permit) -> Connection {
+        let (pool, permit) = (permit.0.clone(), Arc::new(permit));
+        if let Sender::Http2(sender) = &sender {
+            for _ in 1..STREAMS {
+                pool.give(Connection { sender: Sender::Http2(sender.clone()), number, permit: permit.clone() });
+            }
+        }
         Connection { sender, number, permit }
     }
 
@@ -70,7 +112,8 @@ impl Pool {
         }
         let (sender, receiver) = oneshot::channel();
         // Those that were closed meanwhile make room, as soon as they are dropped.
-        if state.open - dead.len() < self.most {
+        let closed = dead.iter().filter(|connection| Arc::strong_count(&connection.permit) == 1).count();
+        if state.open - closed < self.most {
             state.open += 1;
             drop(state);
             return Ok(Turn::Open(Permit(self.clone())));

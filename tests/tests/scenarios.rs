@@ -1,0 +1,105 @@
+//! Scenarios of several steps against the search gateway: order, gates, binds, checks; what is wrong shows where it was injected.
+
+use analyze::{Question, ScenarioSummary, Summary};
+use fixtures::{Overrides, Population};
+use replay::{Options, Plan, Stop};
+use standin::{Service, WebConfig, WebFault, WebStandin};
+use std::path::Path;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// Six seconds of `multitier` against a gateway with faults; how many of each were injected.
+fn run(dir: &Path, faults: &[&str]) -> (Summary, Vec<standin::Injected>, u64) {
+    let overrides = Overrides { duration_ns: Some(6_000_000_000), rate_per_sec: Some(100.0), ..Overrides::default() };
+    let workload = fixtures::preset("multitier").unwrap().with(&overrides).unwrap();
+    let population = Population::build(&workload, 42, dir).unwrap();
+    let path = dir.join("multitier.parquet");
+    let meta = fixtures::compile(&workload, &population, &path, &mut |_| {}).unwrap();
+    let runtime = Runtime::new().unwrap();
+    let faults = faults.iter().map(|text| text.parse::<WebFault>().unwrap()).collect();
+    let config = WebConfig { faults, workers: meta.known.get("worker").cloned(), ..WebConfig::default() };
+    let standin = runtime.block_on(WebStandin::start(Service::Gateway, ([127, 0, 0, 1], 0).into(), config)).unwrap();
+    let mut options = Options::new(&path, &dir.join("run"), "01TESTRUN0000000000000000S", wire::Options::default());
+    options.http.base_url = Some(standin.url());
+    replay::replay(&options, &Plan::of(&options).unwrap(), &Stop::default(), &mut |_| {}).unwrap();
+    (analyze::analyze(&options.run_dir, &Question::default()).unwrap(), standin.injected(), standin.served())
+}
+
+fn scenario<'a>(summary: &'a Summary, name: &str) -> &'a ScenarioSummary {
+    summary.scenarios.iter().find(|s| s.name == name).unwrap()
+}
+
+/// How many runs failed at a step with a class, over all scenarios.
+fn failed(summary: &Summary, step: Option<&str>, class: &str) -> u64 {
+    let of_step = summary.scenarios.iter().flat_map(|s| &s.failed_at).filter(|(name, _)| step.is_none_or(|step| step == *name));
+    of_step.filter_map(|(_, classes)| classes.get(class)).sum()
+}
+
+#[test]
+fn every_scenario_runs_through_and_no_step_comes_before_what_it_needs() {
+    let dir = TempDir::new().unwrap();
+    let (summary, injected, served) = run(dir.path(), &[]);
+    assert!(injected.is_empty());
+    let names: Vec<&str> = summary.scenarios.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["cold_search_email", "surge_fill_validate", "profile_swap", "repeat_cache", "sms_validate", "playbook_record_replay"]
+    );
+    for s in &summary.scenarios {
+        assert!(s.runs >= 10 && s.failed == 0 && s.unresolved == 0, "{s:?} {:?}", summary.evidence.first_errors);
+        assert!(s.response.p50_ns.unwrap() > 0);
+    }
+    // By weight, as exactly as it goes.
+    let runs: u64 = summary.scenarios.iter().map(|s| s.runs).sum();
+    for (s, weight) in summary.scenarios.iter().zip([35, 15, 15, 15, 10, 10]) {
+        assert!((s.runs as i64 - (runs * weight / 100) as i64).abs() <= 1, "{} {} of {runs}", s.name, s.runs);
+    }
+    assert!(summary.checks.iter().all(|c| c.failed == 0 && c.passed > 0), "{:?}", summary.checks);
+    let requests: u64 = summary.series.iter().filter(|s| !s.name.starts_with("scenario/")).map(|s| s.count).sum();
+    let local: u64 = ["cold_search_email", "surge_fill_validate", "sms_validate"].iter().map(|name| scenario(&summary, name).runs).sum();
+    assert_eq!(served, requests - local, "what is local goes nowhere");
+    assert_eq!(summary.run.unsent.len(), 0, "{:?}", summary.run.unsent);
+    // Gates: each repetition waits for the one before, so five of them take five times as long as one.
+    let repeated = summary.gates.iter().find(|g| g.action == "repeat_cache.search").unwrap();
+    assert_eq!((repeated.ops, repeated.released), (4 * scenario(&summary, "repeat_cache").runs, repeated.ops));
+    let page = analyze::render::html(&summary).unwrap();
+    assert!(page.contains("<h2>Scenarios</h2>") && page.contains("profile_swap") && page.contains("none_comes_back"));
+}
+
+#[test]
+fn each_fault_shows_in_its_scenario_step_and_check() {
+    for (faults, step, class, fault) in [
+        (&["error@search=5%:503"][..], None, "injected", "error"),
+        (&["error@record=30%:500"][..], Some("record"), "injected", "error"),
+        (&["drop@search=3%"][..], None, "closed", "drop"),
+        (&["overload=0"][..], Some("record"), "overloaded", "overload"),
+    ] {
+        let dir = TempDir::new().unwrap();
+        let (summary, injected, _) = run(dir.path(), faults);
+        let injected = injected.iter().filter(|i| i.fault == fault).count() as u64;
+        assert!(injected > 3, "{faults:?}: {injected}");
+        assert_eq!(failed(&summary, step, class), injected, "{faults:?}: {:?}", summary.scenarios);
+        let all: u64 = summary.scenarios.iter().map(|s| s.failed).sum();
+        assert_eq!(all, injected, "nothing else fails: {faults:?}");
+        if step.is_some() {
+            assert_eq!(scenario(&summary, "playbook_record_replay").failed, injected);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_answer_fails_its_check_and_the_steps_after_it_are_not_sent() {
+    let dir = TempDir::new().unwrap();
+    let (summary, injected, _) = run(dir.path(), &["wrong@search=10%"]);
+    let wrong = injected.iter().filter(|i| i.fault == "wrong").count() as u64;
+    let check = |answer: &str, name: &str| summary.checks.iter().find(|c| c.answer == answer && c.name == name).unwrap();
+    // Of a search a stranger; of a swap, one that was excluded. A playbook's replay looks at something else.
+    let (strangers, back) = (check("found", "known").failed, check("others", "none_comes_back").failed);
+    assert!(strangers > 5 && back > 0, "{:?}", summary.checks);
+    assert!(strangers + back <= wrong, "{strangers} + {back} of {wrong}");
+    assert_eq!(failed(&summary, Some("swap"), "check:none_comes_back"), back);
+    assert_eq!(check("others", "known").failed, 0, "who was excluded is known");
+    let gate_failed = summary.run.unsent.get("gate_failed").copied().unwrap_or(0);
+    assert!(gate_failed > 0, "a failed step ends its scenario: {:?}", summary.run.unsent);
+    assert!(summary.evidence.first_errors.iter().any(|e| e.contains("check:none_comes_back: {")), "{:?}", summary.evidence.first_errors);
+}
