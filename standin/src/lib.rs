@@ -39,7 +39,7 @@ pub use config::{Config, ServiceTime, StageConfig, StageName};
 pub use directory::{Directory, Member, RoomInfo};
 pub use fault::{Fault, FaultKind};
 pub use ledger::Injected;
-pub use web::{Service, WebConfig, WebFault, WebFaultKind, WebStandin};
+pub use web::{Heard, Service, WebConfig, WebFault, WebFaultKind, WebStandin};
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};

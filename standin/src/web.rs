@@ -172,6 +172,22 @@ impl FromStr for WebFault {
     }
 }
 
+/// A request of the gateway, what it was answered, and when.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// `search` or `record`.
+    pub route: &'static str,
+    /// Its body.
+    pub body: serde_json::Value,
+    /// The answer; null if it was one of error.
+    pub answer: serde_json::Value,
+    /// When it came, and when it was answered.
+    pub during: (Instant, Instant),
+}
+
+/// Requests that are remembered, at most.
+const HEARD_MAX: usize = 100_000;
+
 /// A running stand-in over HTTP; it stops when dropped.
 pub struct WebStandin {
     address: SocketAddr,
@@ -189,6 +205,7 @@ struct Shared {
     second: Mutex<(u64, u64)>,
     served: AtomicU64,
     gateway: gateway::Gateway,
+    heard: Mutex<Vec<Heard>>,
 }
 
 impl WebStandin {
@@ -209,6 +226,7 @@ impl WebStandin {
             began: Default::default(),
             second: Mutex::default(),
             served: AtomicU64::new(0),
+            heard: Mutex::default(),
         });
         let routes: Router<Arc<Shared>> = match service {
             Service::Gateway => gateway::routes(),
@@ -236,6 +254,14 @@ impl WebStandin {
     /// If a handler did.
     pub fn requests(&self, route: &str) -> u64 {
         self.shared.requests.lock().expect("no panic while locked").get(route).copied().unwrap_or(0)
+    }
+
+    /// The first requests of the gateway, in the order in which they were answered.
+    ///
+    /// # Panics
+    /// If a handler did.
+    pub fn heard(&self) -> Vec<Heard> {
+        self.shared.heard.lock().expect("no panic while locked").clone()
     }
 
     /// Requests that were served, whatever the answer.
@@ -287,6 +313,14 @@ impl Shared {
         let n = requests.entry(route).or_default();
         *n += 1;
         *n
+    }
+
+    fn hear(&self, route: &'static str, body: &[u8], began: Instant, answer: &serde_json::Value) {
+        let mut heard = self.heard.lock().expect("no panic while locked");
+        if heard.len() < HEARD_MAX {
+            let body = serde_json::from_slice(body).unwrap_or_default();
+            heard.push(Heard { route, body, answer: answer.clone(), during: (began, Instant::now()) });
+        }
     }
 
     /// The fault of a kind that befalls something; it is in the ledger then.

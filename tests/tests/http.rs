@@ -324,3 +324,38 @@ fn certificates_are_checked_unless_any_will_do() {
         assert_eq!(phases(&options).iter().any(|p| p.tls_ns.is_some()), class.is_none(), "{name}");
     }
 }
+
+#[test]
+fn many_requests_go_over_one_connection_of_http_2() {
+    let (dir, site) = (TempDir::new().unwrap(), Site::new());
+    let mut options = requests(dir.path(), "h2", &format!("GET {}/after/50", site.url()), 400, 2, "5s");
+    options.http.http2 = true;
+    let summary = run(&options);
+    let s = response(&summary);
+    assert_eq!((s.count, s.ok, s.missing), (800, 800, 0), "{:?}", summary.evidence.first_errors);
+    let p50 = s.response.p50_ns.unwrap();
+    assert!((50_000_000..80_000_000).contains(&p50), "{p50}");
+    // Twenty at a time, on far fewer connections than that.
+    let connections: std::collections::HashSet<u32> = phases(&options).iter().map(|p| p.connection).collect();
+    assert!(connections.len() <= 5, "{} connections", connections.len());
+}
+
+#[test]
+fn each_session_keeps_its_own_cookies() {
+    let (dir, site) = (TempDir::new().unwrap(), Site::new());
+    let text = format!(
+        "name = \"cookies\"\n[[answer]]\nname = \"response\"\nwhose = \"inbox\"\n[population]\nusers = 5\n[arrivals]\nduration = \"3s\"\n\
+         [life]\nwithin = \"100ms\"\nbegins = [{{ to = \"on\" }}]\n[[life.state]]\nname = \"on\"\nevery = {{ ask = \"500ms\" }}\n\
+         [[action]]\nname = \"ask\"\ntransport = \"http\"\ntarget = \"GET {}/cookie\"\nanswers = {{ response = 1 }}\n",
+        site.url()
+    );
+    let mut options = compiled(dir.path(), &Workload::parse(&text, "w.toml").unwrap());
+    options.http.cookies = true;
+    let summary = run(&options);
+    let asked = response(&summary).count as usize;
+    let heard = site.heard();
+    let (without, with): (Vec<&String>, Vec<&String>) = heard.iter().partition(|line| line.ends_with(" none"));
+    assert_eq!((without.len(), without.len() + with.len()), (5, asked), "the first of each session has none: {heard:?}");
+    let distinct: std::collections::HashSet<&String> = with.into_iter().collect();
+    assert_eq!(distinct.len(), 5, "{distinct:?}");
+}

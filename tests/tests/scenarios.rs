@@ -8,8 +8,8 @@ use std::path::Path;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Six seconds of `multitier` against a gateway with faults; how many of each were injected.
-fn run(dir: &Path, faults: &[&str]) -> (Summary, Vec<standin::Injected>, u64) {
+/// Six seconds of `multitier` against a gateway with faults.
+fn run(dir: &Path, faults: &[&str]) -> (Summary, Ledger) {
     let overrides = Overrides { duration_ns: Some(6_000_000_000), rate_per_sec: Some(100.0), ..Overrides::default() };
     let workload = fixtures::preset("multitier").unwrap().with(&overrides).unwrap();
     let population = Population::build(&workload, 42, dir).unwrap();
@@ -17,12 +17,32 @@ fn run(dir: &Path, faults: &[&str]) -> (Summary, Vec<standin::Injected>, u64) {
     let meta = fixtures::compile(&workload, &population, &path, &mut |_| {}).unwrap();
     let runtime = Runtime::new().unwrap();
     let faults = faults.iter().map(|text| text.parse::<WebFault>().unwrap()).collect();
-    let config = WebConfig { faults, workers: meta.known.get("worker").cloned(), ..WebConfig::default() };
+    let config = WebConfig { faults, service: "2ms".parse().unwrap(), workers: meta.known.get("worker").cloned(), ..WebConfig::default() };
     let standin = runtime.block_on(WebStandin::start(Service::Gateway, ([127, 0, 0, 1], 0).into(), config)).unwrap();
     let mut options = Options::new(&path, &dir.join("run"), "01TESTRUN0000000000000000S", wire::Options::default());
     options.http.base_url = Some(standin.url());
     replay::replay(&options, &Plan::of(&options).unwrap(), &Stop::default(), &mut |_| {}).unwrap();
-    (analyze::analyze(&options.run_dir, &Question::default()).unwrap(), standin.injected(), standin.served())
+    let ledger = Ledger { injected: standin.injected(), served: standin.served(), heard: standin.heard() };
+    (analyze::analyze(&options.run_dir, &Question::default()).unwrap(), ledger)
+}
+
+/// What the gateway knows of a run.
+struct Ledger {
+    injected: Vec<standin::Injected>,
+    served: u64,
+    heard: Vec<standin::Heard>,
+}
+
+impl Ledger {
+    fn injected(&self, fault: &str) -> u64 {
+        self.injected.iter().filter(|i| i.fault == fault).count() as u64
+    }
+
+    /// Whether an earlier search for the same was answered, before that request came, with what it was made of.
+    fn knew(&self, later: &standin::Heard, made_of: &dyn Fn(&serde_json::Value) -> bool) -> bool {
+        let same = |h: &&standin::Heard| h.route == "search" && h.body["query_text"] == later.body["query_text"];
+        self.heard.iter().filter(same).any(|h| h.during.1 <= later.during.0 && made_of(&h.answer))
+    }
 }
 
 fn scenario<'a>(summary: &'a Summary, name: &str) -> &'a ScenarioSummary {
@@ -38,8 +58,8 @@ fn failed(summary: &Summary, step: Option<&str>, class: &str) -> u64 {
 #[test]
 fn every_scenario_runs_through_and_no_step_comes_before_what_it_needs() {
     let dir = TempDir::new().unwrap();
-    let (summary, injected, served) = run(dir.path(), &[]);
-    assert!(injected.is_empty());
+    let (summary, ledger) = run(dir.path(), &[]);
+    assert!(ledger.injected.is_empty());
     let names: Vec<&str> = summary.scenarios.iter().map(|s| s.name.as_str()).collect();
     assert_eq!(
         names,
@@ -57,11 +77,21 @@ fn every_scenario_runs_through_and_no_step_comes_before_what_it_needs() {
     assert!(summary.checks.iter().all(|c| c.failed == 0 && c.passed > 0), "{:?}", summary.checks);
     let requests: u64 = summary.series.iter().filter(|s| !s.name.starts_with("scenario/")).map(|s| s.count).sum();
     let local: u64 = ["cold_search_email", "surge_fill_validate", "sms_validate"].iter().map(|name| scenario(&summary, name).runs).sum();
-    assert_eq!(served, requests - local, "what is local goes nowhere");
+    assert_eq!(ledger.served, requests - local, "what is local goes nowhere");
     assert_eq!(summary.run.unsent.len(), 0, "{:?}", summary.run.unsent);
     // Gates: each repetition waits for the one before, so five of them take five times as long as one.
     let repeated = summary.gates.iter().find(|g| g.action == "repeat_cache.search").unwrap();
     assert_eq!((repeated.ops, repeated.released), (4 * scenario(&summary, "repeat_cache").runs, repeated.ops));
+    // Binds: nobody excludes, and nobody records, but what an answer said before.
+    let ids = |answer: &serde_json::Value| answer["results"].as_array().unwrap().iter().map(|r| r["id"].clone()).collect::<serde_json::Value>();
+    let swaps: Vec<_> = ledger.heard.iter().filter(|h| h.body["exclude_ids"].as_array().is_some_and(|ids| !ids.is_empty())).collect();
+    assert_eq!(swaps.len() as u64, scenario(&summary, "profile_swap").runs);
+    assert!(swaps.iter().all(|swap| ledger.knew(swap, &|answer| ids(answer) == swap.body["exclude_ids"])));
+    let records: Vec<_> = ledger.heard.iter().filter(|h| h.route == "record").collect();
+    assert_eq!(records.len() as u64, scenario(&summary, "playbook_record_replay").runs);
+    assert!(records.iter().all(|record| ledger.knew(record, &|answer| answer["results"][0]["id"] == record.body["answer_id"])));
+    let tags: std::collections::HashSet<String> = records.iter().map(|record| record.body["tags"].to_string()).collect();
+    assert_eq!(tags.len(), records.len(), "a suffix of its own for each run");
     let page = analyze::render::html(&summary).unwrap();
     assert!(page.contains("<h2>Scenarios</h2>") && page.contains("profile_swap") && page.contains("none_comes_back"));
 }
@@ -75,8 +105,8 @@ fn each_fault_shows_in_its_scenario_step_and_check() {
         (&["overload=0"][..], Some("record"), "overloaded", "overload"),
     ] {
         let dir = TempDir::new().unwrap();
-        let (summary, injected, _) = run(dir.path(), faults);
-        let injected = injected.iter().filter(|i| i.fault == fault).count() as u64;
+        let (summary, ledger) = run(dir.path(), faults);
+        let injected = ledger.injected(fault);
         assert!(injected > 3, "{faults:?}: {injected}");
         assert_eq!(failed(&summary, step, class), injected, "{faults:?}: {:?}", summary.scenarios);
         let all: u64 = summary.scenarios.iter().map(|s| s.failed).sum();
@@ -90,8 +120,8 @@ fn each_fault_shows_in_its_scenario_step_and_check() {
 #[test]
 fn a_wrong_answer_fails_its_check_and_the_steps_after_it_are_not_sent() {
     let dir = TempDir::new().unwrap();
-    let (summary, injected, _) = run(dir.path(), &["wrong@search=10%"]);
-    let wrong = injected.iter().filter(|i| i.fault == "wrong").count() as u64;
+    let (summary, ledger) = run(dir.path(), &["wrong@search=25%"]);
+    let wrong = ledger.injected("wrong");
     let check = |answer: &str, name: &str| summary.checks.iter().find(|c| c.answer == answer && c.name == name).unwrap();
     // Of a search a stranger; of a swap, one that was excluded. A playbook's replay looks at something else.
     let (strangers, back) = (check("found", "known").failed, check("others", "none_comes_back").failed);

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use tokio::time::Instant;
 
 /// Workers, and what was learnt of them.
 pub(super) struct Gateway {
@@ -90,6 +91,7 @@ impl Gateway {
 }
 
 async fn search(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let began = Instant::now();
     let number = match shared.before("search").await {
         Ok(number) => number,
         Err(response) => return response,
@@ -99,6 +101,7 @@ async fn search(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     if shared.strikes(WebFaultKind::Wrong, "search", number).is_some() {
         shared.gateway.spoil(&asked, &mut answer);
     }
+    shared.hear("search", &body, began, &answer);
     json(&answer)
 }
 
@@ -110,6 +113,7 @@ async fn record(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
 }
 
 async fn recorded(shared: &Shared, body: &Bytes, under_way: u64) -> Response {
+    let began = Instant::now();
     let overloaded = shared.config.faults.iter().any(|f| f.kind == WebFaultKind::Overload && under_way > f.most);
     let number = match shared.before("record").await {
         Ok(number) => number,
@@ -124,5 +128,7 @@ async fn recorded(shared: &Shared, body: &Bytes, under_way: u64) -> Response {
         return refusal(StatusCode::NOT_FOUND, "not_found");
     }
     shared.gateway.playbooks.lock().expect("no panic while locked").insert((asked.query_text, asked.role, asked.answer_id));
-    json(&json!({ "recorded": true, "id": format!("playbook-{number}") }))
+    let answer = json!({ "recorded": true, "id": format!("playbook-{number}") });
+    shared.hear("record", body, began, &answer);
+    json(&answer)
 }
