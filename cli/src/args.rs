@@ -314,6 +314,9 @@ pub struct Http {
     /// A connection takes no longer to open
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = units::parse_duration_ns)]
     pub connect_timeout: i64,
+    /// A response takes no longer to begin [default: no limit but the action's timeout]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration_ns)]
+    pub first_byte_timeout: Option<i64>,
     /// Header of every request, in place of its own: 'Accept: text/html'; may be repeated
     #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = header)]
     pub header: Vec<(String, String)>,

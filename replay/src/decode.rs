@@ -251,7 +251,8 @@ fn judged<'a>(rule: &'a Rule, heard: &Heard<'_>, known: &Known) -> (Status, Opti
     }
     let message = Message { subject: b"", sid: 0, reply: None, headers: b"", payload: heard.body };
     let said = status(rule, &message);
-    let expected = (200..300).contains(&heard.status) || rule.checks.iter().any(|(_, check)| check.is_about_status());
+    // 101: it is a WebSocket from then on.
+    let expected = matches!(heard.status, 101 | 200..300) || rule.checks.iter().any(|(_, check)| check.is_about_status());
     match said {
         // What the target says of its error tells more than a number.
         (Status::Error, Some(code)) if expected || code != "error" => return (Status::Error, Some(code), None),

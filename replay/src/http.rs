@@ -40,6 +40,8 @@ pub struct HttpOptions {
     pub max_connections: usize,
     /// A connection takes no longer to open.
     pub connect_timeout: Duration,
+    /// From the request to the head of its response it takes no longer, if that is said.
+    pub first_byte_timeout: Option<Duration>,
     /// Headers of every request, in place of those of the same name.
     pub headers: Vec<(String, String)>,
     /// Addresses of names, `("shop.test:80", 127.0.0.1:8080)`, in place of what the resolver says.
@@ -75,6 +77,7 @@ impl Default for HttpOptions {
             base_url: None,
             max_connections: 1_000,
             connect_timeout: Duration::from_secs(5),
+            first_byte_timeout: None,
             headers: Vec::new(),
             resolve: Vec::new(),
             tls: wire::TlsFiles::default(),

@@ -359,3 +359,14 @@ fn each_session_keeps_its_own_cookies() {
     let distinct: std::collections::HashSet<&String> = with.into_iter().collect();
     assert_eq!(distinct.len(), 5, "{distinct:?}");
 }
+
+#[test]
+fn a_response_that_does_not_begin_in_time_is_told_by_its_name() {
+    let (dir, site) = (TempDir::new().unwrap(), Site::new());
+    let mut options = requests(dir.path(), "begin", &format!("GET {}/after/600", site.url()), 20, 2, "5s");
+    options.http.first_byte_timeout = Some(std::time::Duration::from_millis(200));
+    let summary = run(&options);
+    let s = response(&summary);
+    assert_eq!((s.ok, s.errors.get("first_byte_timeout")), (0, Some(&40)), "{s:?}");
+    assert!(s.response.max_ns.unwrap() < 500_000_000);
+}

@@ -67,6 +67,8 @@ pub fn charts(summary: &Summary) -> Vec<Chart> {
     all.push(chart("lateness", "Lateness of the generator by percentile", X::Nines, Y::LogNanos, lateness));
     let backlog = summary.backlog.iter().map(|b| (b.consumer.clone(), b.points.iter().map(|(t, n)| (seconds(*t), *n as f64)).collect()));
     all.push(chart("backlog", "Backlog per consumer: pending and unacknowledged messages", X::Seconds, Y::Number, backlog.collect()));
+    let open = summary.sockets.iter().flat_map(|s| &s.points).map(|(t, open)| (seconds(*t), *open as f64)).collect();
+    all.push(chart("websockets", "WebSockets that are open", X::Seconds, Y::Number, vec![("open".to_owned(), open)]));
     let host = vec![("host".to_owned(), summary.evidence.host_cpu.iter().map(|(t, cores)| (seconds(*t), *cores)).collect())];
     all.push(chart("cpu", "Host CPU, cores", X::Seconds, Y::Number, host));
     all.retain(|c| !c.lines.is_empty());

@@ -86,12 +86,20 @@ fn names(op: &Operation) -> BTreeSet<i64> {
 fn wanted(reader: &Reader) -> Result<BTreeSet<i64>> {
     let mut firsts: Vec<Option<i64>> = vec![None; reader.meta().actions.len()];
     let mut refers: HashMap<i64, BTreeSet<i64>> = HashMap::new();
+    // By session: the op that opened its WebSocket.
+    let mut sockets: HashMap<u32, i64> = HashMap::new();
     for batch in reader.batches()? {
         for row in batch?.rows() {
             firsts[usize::from(row.action)].get_or_insert(row.op);
             let slots = || row.slots().flatten().map(|slot| slot.op).filter(|op| *op != row.op);
             if row.gate().is_some() || slots().next().is_some() {
                 refers.insert(row.op, names(&row.to_operation()).into_iter().chain(slots()).collect());
+            }
+            if reader.meta().actions[usize::from(row.action)].transport == "websocket" {
+                match row.target.starts_with("OPEN ") {
+                    true => _ = sockets.insert(row.session, row.op),
+                    false => refers.entry(row.op).or_default().extend(sockets.get(&row.session)),
+                }
             }
         }
         if firsts.iter().all(Option::is_some) {

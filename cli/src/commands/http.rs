@@ -16,6 +16,7 @@ pub fn options(args: &Http, nats: &Nats) -> Result<HttpOptions> {
         base_url: args.base_url.clone(),
         max_connections: args.max_connections,
         connect_timeout: Duration::from_nanos(args.connect_timeout as u64),
+        first_byte_timeout: args.first_byte_timeout.map(|ns| Duration::from_nanos(ns.max(1) as u64)),
         headers,
         resolve: args.resolve.clone(),
         tls: nats::tls_files(nats),

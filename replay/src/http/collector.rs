@@ -1,4 +1,4 @@
-use super::exchange::{Body, Exchanges};
+use super::exchange::{Body, Exchanges, Way};
 use crate::answer_log::{AnswerLog, Arrival};
 use crate::decode::{Decoder, Framed, Heard};
 use crate::sent_log::{SentLog, Written};
@@ -31,7 +31,7 @@ pub(crate) enum Told {
         /// What it answers, if a check is about that.
         sent: Bytes,
         received_ns: i64,
-        /// `None` for what went nowhere.
+        /// `None` for what was no exchange over HTTP.
         phases: Option<Box<Phases>>,
     },
     /// Over the WebSocket of a session.
@@ -94,11 +94,13 @@ impl Collector {
                 self.exchanges.unlogged.fetch_sub(1, Release);
             }
             Told::Answered { op, action, failed, headers, body, sent, received_ns, phases } => {
+                // What has no status of its own is fine by itself.
                 let status = phases.as_ref().map_or(200, |phases| phases.http_status);
                 let heard = Heard { status, headers: &headers, body: &body.bytes, sent: &sent, failed: failed.as_deref() };
                 if let Some(answer) = self.decoder.response(op, action, &heard) {
                     // What goes nowhere takes as long as it is looked at.
-                    let received_ns = if phases.is_some() { received_ns } else { self.sends.shared.clock.now_ns() };
+                    let local = self.exchanges.way(action) == Way::Local;
+                    let received_ns = if local { self.sends.shared.clock.now_ns() } else { received_ns };
                     self.answers.push(&answer, Arrival { connection: 0, recipient: 0, received_ns, phases: phases.map(|p| *p), frame: None });
                 }
             }

@@ -299,7 +299,14 @@ impl Exchanges {
             };
             phases.connection = connection.number;
             let began_ns = self.shared.clock.now_ns();
-            match connection.sender.send(request).await {
+            let head = match self.options.first_byte_timeout {
+                None => connection.sender.send(request).await,
+                Some(limit) => {
+                    let late = |_| failure("first_byte_timeout", &format!("nothing was answered in {limit:?}"));
+                    timeout(limit, connection.sender.send(request)).await.map_err(late)?
+                }
+            };
+            match head {
                 Ok(response) => {
                     let head_ns = self.shared.clock.now_ns();
                     phases.first_byte_ns = Some(head_ns - began_ns);

@@ -120,7 +120,7 @@ impl Session {
         now_ns
     }
 
-    fn answered(&self, record: &SentRecord, outcome: Outcomes<()>, phases: Phases) {
+    fn answered(&self, record: &SentRecord, outcome: Outcomes<()>, phases: Option<Phases>) {
         let mut body = self.exchanges.body();
         let failed = outcome.err().map(|Failure { class, why }| {
             body.take(why.as_bytes());
@@ -128,7 +128,7 @@ impl Session {
         });
         let (op, action, received_ns) = (record.op, record.action, self.now_ns());
         let (headers, sent) = (HeaderMap::new(), Bytes::new());
-        self.exchanges.tell(Told::Answered { op, action, failed, headers, body, sent, received_ns, phases: Some(Box::new(phases)) });
+        self.exchanges.tell(Told::Answered { op, action, failed, headers, body, sent, received_ns, phases: phases.map(Box::new) });
     }
 
     async fn open(&mut self, mut record: SentRecord, parts: Parts) {
@@ -139,7 +139,7 @@ impl Session {
         let mut phases = no_phases(record.op);
         if self.socket.is_some() {
             let why = "the session has a WebSocket that is open; close it first";
-            return self.answered(&record, Err(failure("already_open", &why)), phases);
+            return self.answered(&record, Err(failure("already_open", &why)), None);
         }
         let exchanges = self.exchanges.clone();
         let course = async {
@@ -167,9 +167,7 @@ impl Session {
         // No answer in all that time: the log will show it.
         let Ok(opened) = opened else { return };
         let outcome = opened.map(|stream| self.install(&record, stream));
-        // Switching protocols is what was asked for.
-        phases.http_status = if outcome.is_ok() { 200 } else { phases.http_status };
-        self.answered(&record, outcome, phases);
+        self.answered(&record, outcome, Some(phases));
     }
 
     fn install(&mut self, record: &SentRecord, stream: Stream) {
@@ -217,7 +215,7 @@ impl Session {
         let ended = timeout(patience, goodbye).await;
         self.held = (self.now_ns(), Flags::DISCONNECTED);
         if ended.is_ok() {
-            self.answered(&record, Ok(()), Phases { http_status: 200, ..no_phases(record.op) });
+            self.answered(&record, Ok(()), None);
         }
     }
 }

@@ -1,0 +1,78 @@
+//! REST against the market service: whatever goes wrong there is in the report under its own name, as often as the ledger says.
+
+use analyze::{Question, Summary};
+use fixtures::{Overrides, Population};
+use replay::{Options, Plan, Stop};
+use standin::{Service, WebConfig, WebStandin};
+use std::path::Path;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// Five seconds of `market-rest`, and how often each fault was injected.
+fn run(dir: &Path, config: WebConfig, headers: &[(&str, &str)]) -> (Summary, impl Fn(&str) -> u64) {
+    let overrides = Overrides { duration_ns: Some(5_000_000_000), ..Overrides::default() };
+    let workload = fixtures::preset("market-rest").unwrap().with(&overrides).unwrap();
+    let population = Population::build(&workload, 42, dir).unwrap();
+    let path = dir.join("market-rest.parquet");
+    fixtures::compile(&workload, &population, &path, &mut |_| {}).unwrap();
+    let runtime = Runtime::new().unwrap();
+    let standin = runtime.block_on(WebStandin::start(Service::Market, ([127, 0, 0, 1], 0).into(), config)).unwrap();
+    let mut options = Options::new(&path, &dir.join("run"), "01TESTRUN0000000000000000M", wire::Options::default());
+    options.http.base_url = Some(standin.url());
+    options.http.headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    replay::replay(&options, &Plan::of(&options).unwrap(), &Stop::default(), &mut |_| {}).unwrap();
+    let injected = standin.injected();
+    let count = move |fault: &str| injected.iter().filter(|i| i.fault == fault).count() as u64;
+    (analyze::analyze(&options.run_dir, &Question::default()).unwrap(), count)
+}
+
+fn with(fault: &str) -> WebConfig {
+    WebConfig { faults: vec![fault.parse().unwrap()], ..WebConfig::default() }
+}
+
+/// Errors of a class, over all series.
+fn errors(summary: &Summary, class: &str) -> u64 {
+    summary.series.iter().filter_map(|s| s.errors.get(class)).sum()
+}
+
+#[test]
+fn every_fault_has_its_own_name_and_the_ledger_s_count() {
+    for (fault, name, class) in [
+        ("error=5%:503", "error", "injected"),
+        ("drop=3%", "drop", "closed"),
+        ("error@indices=30%:500", "error", "injected"),
+    ] {
+        let dir = TempDir::new().unwrap();
+        let (summary, injected) = run(dir.path(), with(fault), &[]);
+        assert!(injected(name) > 3, "{fault}");
+        assert_eq!(errors(&summary, class), injected(name), "{fault}: {:?}", summary.series);
+        let bad: u64 = summary.series.iter().map(|s| s.errors.values().sum::<u64>() + s.missing + s.late).sum();
+        assert_eq!(bad, injected(name), "and nothing else: {fault}");
+        if fault.contains("indices") {
+            assert_eq!(summary.series.iter().find(|s| s.name == "indices/response").unwrap().errors["injected"], injected(name));
+        }
+    }
+}
+
+#[test]
+fn what_comes_too_late_is_late() {
+    let dir = TempDir::new().unwrap();
+    let (summary, injected) = run(dir.path(), with("late=5%:2500ms"), &[]);
+    let late: u64 = summary.series.iter().map(|s| s.late).sum();
+    assert!(injected("late") > 3);
+    assert_eq!(late, injected("late"), "{:?}", summary.series);
+}
+
+#[test]
+fn who_asks_too_often_or_without_a_token_is_told_so() {
+    let dir = TempDir::new().unwrap();
+    let (summary, injected) = run(dir.path(), WebConfig { rate_limit: Some(60), ..WebConfig::default() }, &[]);
+    assert!(injected("rate_limit") > 100);
+    assert_eq!(errors(&summary, "too_many_requests"), injected("rate_limit"));
+    let all: u64 = summary.series.iter().map(|s| s.count).sum();
+    for (headers, refused) in [(&[][..], all), (&[("Authorization", "Bearer secret")][..], 0)] {
+        let dir = TempDir::new().unwrap();
+        let (summary, _) = run(dir.path(), WebConfig { token: Some("secret".into()), ..WebConfig::default() }, headers);
+        assert_eq!(errors(&summary, "unauthenticated"), refused);
+    }
+}
