@@ -13,7 +13,7 @@ demo: build
 
 # The same over HTTP and WebSockets; they exit by the verdict.
 demo-multitier: build
-	target/release/retempo demo --preset multitier --duration 20s --verdict
+	target/release/retempo demo --preset multitier --rate 400 --duration 20s --verdict
 
 demo-market: build
 	target/release/retempo demo --preset market-smoke --duration 30s --verdict

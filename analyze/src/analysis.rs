@@ -11,7 +11,9 @@ use crate::samples::{Percentile, Samples};
 use crate::scenario::{Runs, scenarios, step_name};
 use crate::slo::{Line, Metric};
 use crate::spool::Spool;
-use crate::summary::{self, Bucket, CheckCount, Evidence, Lateness, Percentiles, RateSummary, RunInfo, ScenarioSummary, Series, Step, Summary, Window};
+use crate::summary::{
+    self, Bucket, CheckCount, Evidence, Lateness, Percentiles, RateSummary, RunInfo, ScenarioSummary, Series, Step, Summary, Window,
+};
 use crate::tally::{Cell, Copy, Counts, SeriesKey};
 use crate::verdict;
 use crate::wave::Grid;
@@ -62,6 +64,9 @@ pub(crate) struct ClosedWindow {
     pub asked: Vec<(usize, Percentile)>,
 }
 
+/// By step of a scenario and class: how many of its runs that ended.
+pub(crate) type FailedAt = BTreeMap<(usize, String), u64>;
+
 /// What verdict and summary are made from.
 pub(crate) struct Findings {
     pub input: Input,
@@ -80,7 +85,7 @@ pub(crate) struct Findings {
     pub frames: Frames,
     pub checks: Vec<CheckCount>,
     /// By scenario and step: how many it failed, by class.
-    pub failed_at: Vec<BTreeMap<(usize, String), u64>>,
+    pub failed_at: Vec<FailedAt>,
     pub spool: Spool,
 }
 
@@ -160,7 +165,7 @@ fn analyze_input(input: Input, question: &Question, due_ns: &Range<i64>, progres
     series.append(&mut frames.series);
     let mut failed_at = Vec::new();
     for (i, Runs { cell, failed_at: at }) in (0..).zip(scenarios(&input, due_ns)?) {
-        series.insert((u16::MAX - i, 0, Copy::Scenario), cell);
+        series.insert(scenario_key(&input.manifest.schedule, i), cell);
         failed_at.push(at);
     }
     let checks = checks(&input)?;
@@ -208,9 +213,14 @@ fn names(meta: &Meta) -> BTreeMap<SeriesKey, String> {
         }
     }
     for (i, scenario) in (0..).zip(&meta.scenarios) {
-        names.insert((u16::MAX - i, 0, Copy::Scenario), format!("scenario/{}", scenario.name));
+        names.insert(scenario_key(meta, i), format!("scenario/{}", scenario.name));
     }
     names
+}
+
+/// Scenarios come after all actions, in their order.
+fn scenario_key(meta: &Meta, i: u16) -> SeriesKey {
+    (u16::MAX - meta.scenarios.len() as u16 + i, 0, Copy::Scenario)
 }
 
 /// The lines asked, or those of the workload that name a series of it, or the defaults.
@@ -219,7 +229,11 @@ fn lines(question: &Question, meta: &Meta, names: &BTreeMap<SeriesKey, String>) 
     let mut lines = match &question.slo {
         Some(lines) => {
             if let Some(line) = lines.iter().find(|l| !known(l)) {
-                let plain = names.iter().filter(|(key, _)| matches!(key.2, Copy::Each | Copy::Scenario)).map(|(_, n)| n.as_str()).collect::<Vec<_>>();
+                let plain = names
+                    .iter()
+                    .filter(|(key, _)| matches!(key.2, Copy::Each | Copy::Scenario))
+                    .map(|(_, n)| n.as_str())
+                    .collect::<Vec<_>>();
                 let what = format!("the run has no such series; there are {}", plain.join(", "));
                 return Err(crate::LineError { line: line.to_string(), what }.into());
             }
@@ -312,8 +326,9 @@ fn summarise(f: &mut Findings, due_ns: &Range<i64>, window_ns: i64) -> Summary {
 }
 
 /// From the series of each, and from what ended its runs.
-fn scenario_summaries(meta: &Meta, series: &[Series], failed_at: &[BTreeMap<(usize, String), u64>]) -> Vec<ScenarioSummary> {
-    let summary = |(i, (scenario, failed)): (usize, (&schedule::Scenario, &BTreeMap<(usize, String), u64>))| {
+fn scenario_summaries(meta: &Meta, series: &[Series], failed_at: &[FailedAt]) -> Vec<ScenarioSummary> {
+    let summary = |i: usize, failed: &FailedAt| {
+        let scenario = &meta.scenarios[i];
         let series = series.iter().find(|s| s.name == format!("scenario/{}", scenario.name))?;
         let mut by_step: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
         for ((place, class), n) in failed {
@@ -330,7 +345,7 @@ fn scenario_summaries(meta: &Meta, series: &[Series], failed_at: &[BTreeMap<(usi
             response: series.response.clone(),
         })
     };
-    meta.scenarios.iter().zip(failed_at).enumerate().filter_map(summary).collect()
+    failed_at.iter().enumerate().filter_map(|(i, failed)| summary(i, failed)).collect()
 }
 
 fn series_of(name: &str, cell: &mut Cell, spool: &Spool) -> Series {

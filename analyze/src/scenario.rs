@@ -126,7 +126,9 @@ impl Run {
             // What waited for a step that failed says nothing of its own.
             _ if step.outcome == Outcome::GateFailed as u8 => None,
             _ if step.outcome != Outcome::Sent as u8 => Some((Outcome::name(step.outcome).to_owned(), None)),
-            Some((t_ns, status, code)) if *status == Status::Error as u8 => Some((code.clone().unwrap_or_else(|| "error".into()), Some(*t_ns))),
+            Some((t_ns, status, code)) if *status == Status::Error as u8 => {
+                Some((code.clone().unwrap_or_else(|| "error".into()), Some(*t_ns)))
+            }
             Some((t_ns, ..)) if *t_ns > step.deadline_ns => Some(("late".into(), Some(*t_ns))),
             Some((t_ns, ..)) => {
                 self.last_ns = self.last_ns.max(*t_ns);

@@ -133,6 +133,13 @@ pub struct Step {
     pub cpu: BTreeMap<String, (f64, f64)>,
 }
 
+impl Series {
+    /// Whether it is of a scenario, which has a table of its own.
+    pub fn is_scenario(&self) -> bool {
+        self.name.starts_with("scenario/")
+    }
+}
+
 impl Step {
     /// What its hold really offered: random arrivals are not quite as many as aimed at.
     pub fn offered(&self) -> f64 {

@@ -91,7 +91,7 @@ pub enum Copy {
     Gap,
     /// From the time at which the target made a push to its receipt.
     Staleness,
-    /// Runs of scenario `u16::MAX − action`.
+    /// Runs of a scenario: the action is a number above those of all actions.
     Scenario,
 }
 

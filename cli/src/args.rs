@@ -888,7 +888,9 @@ pub struct StandinArgs {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  retempo standin-web market --listen 127.0.0.1:0 --for 1s\n  retempo standin-web gateway --listen 127.0.0.1:0 --fault error@search=1%:503 --for 1s")]
+#[command(
+    after_help = "Examples:\n  retempo standin-web market --listen 127.0.0.1:0 --for 1s\n  retempo standin-web gateway --listen 127.0.0.1:0 --fault error@search=1%:503 --for 1s"
+)]
 pub struct StandinWebArgs {
     /// What it serves: gateway or market
     pub service: standin::Service,

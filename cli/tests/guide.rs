@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::Command;
 
-
 /// Fenced blocks: the word after the fence, the file they are, if any, and their text.
 fn blocks(guide: &str) -> Vec<(String, Option<String>, String)> {
     let mut blocks = Vec::new();

@@ -50,7 +50,7 @@ impl AnswerLog {
         self.note_errors(answer, code.as_ref(), now_ns);
         let checked = answer.checked.as_ref().map(|failed| self.checked(id, answer.answer, failed));
         let Arrival { phases, frame, .. } = arrival;
-        let more = (phases.is_some() || checked.is_some() || frame.is_some()).then(|| More { phases, checked, frame, no_answer: false });
+        let more = (phases.is_some() || checked.is_some() || frame.is_some()).then_some(More { phases, checked, frame, no_answer: false });
         let record = AnswerRecord {
             whose: answer.whose,
             answer: answer.answer,

@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 enum Source {
     Nobody,
     JetStream(async_nats::Client),
-    Monitoring(Http, String),
+    Monitoring(Box<Http>, String),
 }
 
 /// The consumers of the schedule's streams, and what was seen of them.
@@ -39,7 +39,7 @@ impl Backlogs {
     pub async fn of(shared: &Shared, options: &Options, streams: &[String]) -> Backlogs {
         let source = match &options.nats_monitoring {
             _ if streams.is_empty() => Source::Nobody,
-            Some(url) => Source::Monitoring(Http::new(), url.clone()),
+            Some(url) => Source::Monitoring(Box::new(Http::new()), url.clone()),
             None => match control::connect(&options.nats).await {
                 Ok(client) => Source::JetStream(client),
                 Err(e) => {

@@ -173,7 +173,16 @@ impl Decoder {
         };
         let (status, code) = status(rule, message);
         let recipient = rule.recipient.and_then(|n| token(message.subject, n)).map_or(0, xxh3_64);
-        Decoded::Answer(Answer { whose, answer: rule.answer, broadcast: rule.broadcast, status, code, recipient, payload: message.payload, checked: None })
+        Decoded::Answer(Answer {
+            whose,
+            answer: rule.answer,
+            broadcast: rule.broadcast,
+            status,
+            code,
+            recipient,
+            payload: message.payload,
+            checked: None,
+        })
     }
 }
 

@@ -23,7 +23,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{Builder, JoinHandle};
-use tokio::runtime::Runtime;
 use wire::Connected;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -130,13 +129,10 @@ fn run(
     let loader = Loader { shared: shared.clone(), plan: plan.clone(), encoder, receivers, stretches, out: frames_in };
     let path = options.schedule.clone();
     threads.add("loader", move || loader.run(&path));
-    let runtime = match over_http {
-        Some(http) => Some(http.start(&mut threads, ways, &granted)),
-        None => {
-            start_nats(&mut threads, ways, opened, options, plan, &granted);
-            None
-        }
-    };
+    match over_http {
+        Some(http) => http.start(&mut threads, ways, &granted),
+        None => start_nats(&mut threads, ways, opened, options, plan, &granted),
+    }
 
     wait_for_the_end(&shared, options, plan, progress, steps.as_mut());
     shared.finish.store(true, Relaxed);
@@ -145,10 +141,6 @@ fn run(
     let (logged, logger_cpu_ns) = logging.join().expect("the logger does not panic");
     logged?;
     cpu_ns.push(("logger", logger_cpu_ns));
-    if let Some(runtime) = runtime {
-        // Requests whose responses nobody waits for any more.
-        runtime.shutdown_background();
-    }
     if let Some(error) = shared.failure.lock().expect("no panic while locked").take() {
         return Err(error);
     }
@@ -188,10 +180,9 @@ fn start_nats(threads: &mut Threads, ways: Ways, opened: Vec<Connected>, options
 
 /// What is there before an HTTP run begins.
 struct OverHttp {
-    runtime: Runtime,
     exchanges: Arc<Exchanges>,
     told: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
-    rate_per_sec: f64,
+    write_spacing_ns: i64,
     give_up_ns: i64,
 }
 
@@ -210,19 +201,14 @@ impl OverHttp {
         allow_files((most * plan.servers.len().max(1) + plan.socket_sessions.len()) as u64)?;
         let told = mpsc::channel();
         Ok(OverHttp {
-            runtime: tokio::runtime::Builder::new_multi_thread()
-                .thread_name("http")
-                .enable_all()
-                .build()
-                .expect("the system gives threads"),
             exchanges: Arc::new(Exchanges::new(shared.clone(), options, &plan.meta, told.0.clone())?),
             told,
-            rate_per_sec: plan.meta.peak_rate_per_sec * plan.tempo.speed(),
+            write_spacing_ns: options.write_spacing_ns,
             give_up_ns: drain_timeout_ns(options, plan),
         })
     }
 
-    fn start(self, threads: &mut Threads, ways: Ways, granted: &Arc<Mutex<Granted>>) -> Runtime {
+    fn start(self, threads: &mut Threads, ways: Ways, granted: &Arc<Mutex<Granted>>) {
         let exchanges = self.exchanges.clone();
         let dispatcher = Dispatcher {
             shared: ways.sends.shared.clone(),
@@ -231,15 +217,13 @@ impl OverHttp {
             sockets: Sockets::new(self.exchanges.clone()),
             exchanges: self.exchanges,
             told: self.told.0,
-            runtime: self.runtime.handle().clone(),
-            rate_per_sec: self.rate_per_sec,
+            write_spacing_ns: self.write_spacing_ns,
             give_up_ns: self.give_up_ns,
         };
         let Ways { decoder, sends, answers, .. } = ways;
         let collector = Collector { exchanges, told: self.told.1, decoder, sends, answers, pushed: HashMap::new() };
         threads.add("collector", move || collector.run());
         threads.pace(granted, move || dispatcher.run());
-        self.runtime
     }
 }
 

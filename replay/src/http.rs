@@ -7,7 +7,8 @@
 //!                       collector ──► sends, replies, phases; gates
 //! ```
 //!
-//! * The **dispatcher** sleeps to absolute times, as the pacer of NATS does, and starts an exchange for each op. It waits for nothing else.
+//! * The **dispatcher** waits for absolute times and starts an exchange for each op; they run on its thread, so that what is due goes out
+//!   without a word between threads. One core is what it has.
 //! * An **exchange** takes a connection that is free, or opens one, up to as many as may be; past that it waits, and says so.
 //! * The **sockets** (`websocket.rs`) are one for each session that opens any, with a queue of its ops.
 //! * The **collector** is the one that logs.

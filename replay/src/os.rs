@@ -1,6 +1,11 @@
 //! What needs the system directly. The only file with unsafe code.
 #![allow(unsafe_code)]
 
+use std::io;
+use std::os::fd::OwnedFd;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 /// Asks for real-time scheduling (SCHED_FIFO, lowest priority) of the calling thread. False when it is not granted.
 pub(crate) fn request_fifo() -> bool {
     let parameter = libc::sched_param { sched_priority: 1 };
@@ -20,4 +25,10 @@ pub(crate) fn busy_ticks(stat: &str) -> f64 {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
     let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
     ticks(11) + ticks(12)
+}
+
+/// A descriptor whose readiness the runtime of the caller tells.
+pub(crate) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` keeps its descriptor open and the same for as long as it lives.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }

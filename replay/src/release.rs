@@ -9,7 +9,6 @@ use runlog::Outcome;
 use schedule::{Bind, Gate, Operation};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, mpsc};
-use std::thread::Thread;
 
 /// Keys of ops no longer remembered are forgotten when there are more than this of them.
 const KEYS_MIN: usize = 1024;
@@ -43,19 +42,20 @@ struct State {
     /// Of the ops remembered, and some that were.
     keys: HashMap<i64, i64>,
     out: mpsc::Sender<Release>,
-    pacer: Option<Thread>,
+    /// Wakes the pacer.
+    wake: Option<Box<dyn Fn() + Send>>,
 }
 
 impl Releases {
     pub fn new(encoder: Arc<Encoder>) -> (Releases, mpsc::Receiver<Release>) {
         let (out, released) = mpsc::channel();
-        let state = State { gates: Gates::default(), keys: HashMap::new(), out, pacer: None };
+        let state = State { gates: Gates::default(), keys: HashMap::new(), out, wake: None };
         (Releases { encoder, state: Mutex::new(state) }, released)
     }
 
-    /// The calling thread is woken when something is released.
-    pub fn wake_me(&self) {
-        self.state.lock().expect("no panic while locked").pacer = Some(std::thread::current());
+    /// `wake` is called when something is released.
+    pub fn wake_by(&self, wake: impl Fn() + Send + 'static) {
+        self.state.lock().expect("no panic while locked").wake = Some(Box::new(wake));
     }
 
     /// Before op `op` is sent: `opens` later ops name it.
@@ -130,8 +130,8 @@ impl Releases {
             // Nobody takes it once the pacer is gone.
             let _ = state.out.send(release);
         }
-        if let Some(pacer) = &state.pacer {
-            pacer.unpark();
+        if let Some(wake) = &state.wake {
+            wake();
         }
     }
 

@@ -86,7 +86,8 @@ impl Sender {
         let mut spin = Spin::new(self.rate_per_sec);
         let (mut next_write_ns, mut give_up_ns, mut starved) = (i64::MIN, None, 0);
         if let Some(releases) = &self.shared.releases {
-            releases.wake_me();
+            let me = std::thread::current();
+            releases.wake_by(move || me.unpark());
         }
         while self.shared.stop.asked() == 0 {
             ready.refill(&self.batches);

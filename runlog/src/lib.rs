@@ -58,9 +58,9 @@ pub use table::{
     Sent, Status, Table,
 };
 pub use table::{BroadcastColumns, EventColumns, MetricColumns, ReplyColumns, SentColumns};
+pub use table::{CheckedColumns, FrameColumns, StepSent, StepSentColumns};
 pub use table::{GatedSent, GatedSentColumns, KeySent, KeySentColumns, KeyedColumns};
 pub use table::{JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};
-pub use table::{CheckedColumns, FrameColumns, StepSent, StepSentColumns};
 pub use table::{SizedReply, SizedReplyColumns};
 pub use writer::{LogWriter, ROW_GROUP_ROWS, Sealer};
 

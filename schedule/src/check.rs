@@ -424,7 +424,8 @@ mod tests {
     fn checks_hold_or_not() {
         let body = br#"{"list":[1,2],"text":"a b","n":2.5,"no":null,"deep":{"x":true}}"#;
         let header = |name: &str| name.eq_ignore_ascii_case("content-type").then_some("application/json");
-        let response = Response { status: 201, header: &header, body, json: serde_json::from_slice(body).ok(), sent: None, known: &Known::default() };
+        let response =
+            Response { status: 201, header: &header, body, json: serde_json::from_slice(body).ok(), sent: None, known: &Known::default() };
         for (text, expected) in [
             ("status == 201", true),
             ("status < 201", false),

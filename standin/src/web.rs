@@ -326,9 +326,8 @@ impl Shared {
     /// The fault of a kind that befalls something; it is in the ledger then.
     fn strikes(&self, kind: WebFaultKind, route: &'static str, number: u64) -> Option<&WebFault> {
         let there = |fault: &WebFault| fault.kind == kind && fault.route.as_deref().is_none_or(|at| at == route);
-        let strikes = |i: usize, f: &WebFault| {
-            chance::unit(self.config.seed, number, &format!("{} {route} {i}", kind.name())) <= f.probability
-        };
+        let strikes =
+            |i: usize, f: &WebFault| chance::unit(self.config.seed, number, &format!("{} {route} {i}", kind.name())) <= f.probability;
         let mut faults = self.config.faults.iter().enumerate().filter(|(_, fault)| there(fault));
         let fault = faults.find(|(i, fault)| strikes(*i, fault)).map(|(_, fault)| fault);
         if fault.is_some() {
@@ -347,7 +346,11 @@ impl Shared {
                 self.ledger.record("stall", route, number, "");
             }
         }
-        tokio::time::sleep(self.config.service.draw(self.config.seed, number, route)).await;
+        let service = self.config.service.draw(self.config.seed, number, route);
+        // A sleep of nothing is one of a millisecond.
+        if !service.is_zero() {
+            tokio::time::sleep(service).await;
+        }
         if let Some(late) = self.strikes(WebFaultKind::Late, route, number) {
             tokio::time::sleep(late.delay).await;
         }

@@ -2,8 +2,8 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path as At, Request, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Redirect, Response};
 use axum::http::header;
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{any, get, post};
 use futures::{SinkExt, StreamExt, stream};
 use hyper::upgrade::Upgraded;
@@ -127,7 +127,11 @@ async fn cut() -> Response {
 async fn cookie(State(heard): State<Heard>, request: Request) -> Response {
     let given = request.headers().get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or("none").to_owned();
     let number = heard.hear("/cookie", &Bytes::from(given.clone())).await;
-    if given == "none" { ([(header::SET_COOKIE, format!("session=s{number}; Path=/"))], given).into_response() } else { given.into_response() }
+    if given == "none" {
+        ([(header::SET_COOKIE, format!("session=s{number}; Path=/"))], given).into_response()
+    } else {
+        given.into_response()
+    }
 }
 
 /// A WebSocket on which everything comes back, after a while.
@@ -159,8 +163,11 @@ fn socket(State(heard): State<Heard>, ms: u64, mut request: Request) -> Response
             });
         }
     });
-    let headers =
-        [(header::CONNECTION, "Upgrade".to_owned()), (header::UPGRADE, "websocket".into()), (header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes()))];
+    let headers = [
+        (header::CONNECTION, "Upgrade".to_owned()),
+        (header::UPGRADE, "websocket".into()),
+        (header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes())),
+    ];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 

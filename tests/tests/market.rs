@@ -37,11 +37,9 @@ fn errors(summary: &Summary, class: &str) -> u64 {
 
 #[test]
 fn every_fault_has_its_own_name_and_the_ledger_s_count() {
-    for (fault, name, class) in [
-        ("error=5%:503", "error", "injected"),
-        ("drop=3%", "drop", "closed"),
-        ("error@indices=30%:500", "error", "injected"),
-    ] {
+    for (fault, name, class) in
+        [("error=5%:503", "error", "injected"), ("drop=3%", "drop", "closed"), ("error@indices=30%:500", "error", "injected")]
+    {
         let dir = TempDir::new().unwrap();
         let (summary, injected) = run(dir.path(), with(fault), &[]);
         assert!(injected(name) > 3, "{fault}");

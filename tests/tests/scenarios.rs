@@ -83,7 +83,8 @@ fn every_scenario_runs_through_and_no_step_comes_before_what_it_needs() {
     let repeated = summary.gates.iter().find(|g| g.action == "repeat_cache.search").unwrap();
     assert_eq!((repeated.ops, repeated.released), (4 * scenario(&summary, "repeat_cache").runs, repeated.ops));
     // Binds: nobody excludes, and nobody records, but what an answer said before.
-    let ids = |answer: &serde_json::Value| answer["results"].as_array().unwrap().iter().map(|r| r["id"].clone()).collect::<serde_json::Value>();
+    let ids =
+        |answer: &serde_json::Value| answer["results"].as_array().unwrap().iter().map(|r| r["id"].clone()).collect::<serde_json::Value>();
     let swaps: Vec<_> = ledger.heard.iter().filter(|h| h.body["exclude_ids"].as_array().is_some_and(|ids| !ids.is_empty())).collect();
     assert_eq!(swaps.len() as u64, scenario(&summary, "profile_swap").runs);
     assert!(swaps.iter().all(|swap| ledger.knew(swap, &|answer| ids(answer) == swap.body["exclude_ids"])));

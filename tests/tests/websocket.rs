@@ -207,11 +207,9 @@ fn servers_that_misbehave_are_told_apart_and_nothing_hangs() {
     let refusing = Site::new().url().replace("http", "ws");
     let site = Site::new();
     let no_socket = format!("{}/status/401", site.url().replace("http", "ws"));
-    for (name, url, class) in [
-        ("mute", mute.as_str(), "connect_timeout"),
-        ("gone", refusing.as_str(), "refused"),
-        ("unauthorized", no_socket.as_str(), "401"),
-    ] {
+    for (name, url, class) in
+        [("mute", mute.as_str(), "connect_timeout"), ("gone", refusing.as_str(), "refused"), ("unauthorized", no_socket.as_str(), "401")]
+    {
         let began = Instant::now();
         let summary = run(&talk(dir.path(), name, url, 3, "200ms", 2));
         let opened = series(&summary, "open/opened");

@@ -103,9 +103,9 @@ fn latency_table(s: &Summary) -> String {
                    Answers that never came rank as slower than all others.</p>\n"
         .to_owned();
     out += "<table><tr><th>series</th><th>time</th><th>count</th><th>p50</th><th>p90</th><th>p95</th><th>p99</th><th>p99.9</th><th>max</th></tr>\n";
-    s.series.iter().for_each(|series| out += &rows(&series.name, series));
+    s.series.iter().filter(|x| !x.is_scenario()).for_each(|series| out += &rows(&series.name, series));
     out += "</table>\n<ul>";
-    for series in s.series.iter().filter(|x| !x.name.contains(':')) {
+    for series in s.series.iter().filter(|x| !x.name.contains(':') && !x.is_scenario()) {
         out += &format!("<li>{}: {}</li>", escape(&series.name), escape(&count_words(series)));
     }
     out + "</ul>\n"
@@ -113,7 +113,8 @@ fn latency_table(s: &Summary) -> String {
 
 fn rows(name: &str, series: &Series) -> String {
     let mut out = String::new();
-    for (label, p) in [("response", &series.response), ("service", &series.service)] {
+    let times = [("response", &series.response), ("service", &series.service)];
+    for (label, p) in times.into_iter().filter(|(label, p)| *label == "response" || p.max_ns.is_some() || series.count == 0) {
         let max = p.max_ns.map_or_else(|| "-".into(), show_ns);
         let cells: String = percentile_cells(p).iter().chain([&max]).map(|c| format!("<td>{}</td>", escape(c))).collect();
         out += &format!("<tr><td>{}</td><td>{label}</td><td>{}</td>{cells}</tr>\n", escape(name), show_count(series.count));

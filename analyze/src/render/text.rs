@@ -35,7 +35,7 @@ fn head(s: &Summary, out: &mut String) {
 }
 
 fn series_table(s: &Summary, out: &mut String) {
-    let width = s.series.iter().map(|x| x.name.len()).max().unwrap_or(6).max(6);
+    let width = s.series.iter().filter(|x| !x.is_scenario()).map(|x| x.name.len()).max().unwrap_or(6).max(6);
     line!(
         out,
         "\n{:width$}  {:8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
@@ -49,7 +49,7 @@ fn series_table(s: &Summary, out: &mut String) {
         "p99.9",
         "max"
     );
-    for series in &s.series {
+    for series in s.series.iter().filter(|x| !x.is_scenario()) {
         // Gaps, staleness and whole scenarios have no time of their own beside it.
         let rows = [(series.name.as_str(), "response", &series.response), ("", "service", &series.service)];
         for (name, label, p) in rows.into_iter().filter(|(_, label, p)| *label == "response" || p.max_ns.is_some() || series.count == 0) {
@@ -114,7 +114,7 @@ pub(crate) fn percentile_cells(p: &Percentiles) -> [String; 5] {
 
 fn counts(s: &Summary, out: &mut String) {
     line!(out, "");
-    for series in s.series.iter().filter(|x| !x.name.contains(':')) {
+    for series in s.series.iter().filter(|x| !x.name.contains(':') && !x.is_scenario()) {
         line!(out, "{}: {}", series.name, count_words(series));
     }
     for g in &s.gates {

@@ -23,7 +23,8 @@ pub(super) fn text(s: &Summary) -> String {
             cells.chain([table.columns[column].len()]).max().unwrap_or(0)
         };
         let line = |cells: &[String]| {
-            let cell = |(i, text): (usize, &String)| if i == 0 { format!("{text:w$}", w = width(i)) } else { format!("{text:>w$}", w = width(i)) };
+            let cell =
+                |(i, text): (usize, &String)| if i == 0 { format!("{text:w$}", w = width(i)) } else { format!("{text:>w$}", w = width(i)) };
             cells.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
         let head: Vec<String> = table.columns.iter().map(|name| (*name).to_owned()).collect();
@@ -38,7 +39,8 @@ pub(super) fn text(s: &Summary) -> String {
 pub(super) fn html(s: &Summary) -> String {
     let mut out = String::new();
     for table in tables(s) {
-        let cells = |tag: &str, row: &[String]| row.iter().map(|cell| format!("<{tag}>{}</{tag}>", super::html::escape(cell))).collect::<String>();
+        let cells =
+            |tag: &str, row: &[String]| row.iter().map(|cell| format!("<{tag}>{}</{tag}>", super::html::escape(cell))).collect::<String>();
         let head: Vec<String> = table.columns.iter().map(|name| (*name).to_owned()).collect();
         out += &format!("<h2>{}</h2>\n<table><tr>{}</tr>\n", table.heading, cells("th", &head));
         table.rows.iter().for_each(|row| out += &format!("<tr>{}</tr>\n", cells("td", row)));

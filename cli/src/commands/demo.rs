@@ -6,11 +6,11 @@ use crate::output;
 use analyze::{Question, render};
 use fixtures::{Overrides, Population};
 use replay::{Options, Plan};
-use standin::server::NatsServer;
-use tokio::runtime::Runtime;
 use schedule::Meta;
+use standin::server::NatsServer;
 use standin::{Config, Directory, Service, Standin, WebConfig, WebStandin};
 use std::path::Path;
+use tokio::runtime::Runtime;
 
 pub fn run(args: &Demo) -> Result<Exit> {
     let run = ulid::Ulid::new().to_string();

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Gates that nobody answers are looked at this often.
 const EXPIRE: Duration = Duration::from_millis(20);
+/// Where nothing waits for an answer, what is told is taken this often: waking for each costs more than logging it.
+const LOOK_NS: i64 = 1_000_000;
 
 /// What happens to ops.
 pub(crate) enum Told {
@@ -68,11 +70,17 @@ impl Collector {
     pub fn run(mut self) {
         let shared = self.sends.shared.clone();
         while !shared.finished() {
-            if let Ok(told) = self.told.recv_timeout(EXPIRE) {
-                self.take(told);
+            match &shared.releases {
+                Some(releases) => {
+                    if let Ok(told) = self.told.recv_timeout(EXPIRE) {
+                        self.take(told);
+                    }
+                    releases.expire(shared.clock.now_ns());
+                }
+                None => shared.clock.sleep_until(shared.clock.now_ns() + LOOK_NS, 0),
             }
-            if let Some(releases) = &shared.releases {
-                releases.expire(shared.clock.now_ns());
+            while let Ok(told) = self.told.try_recv() {
+                self.take(told);
             }
         }
         while let Ok(told) = self.told.try_recv() {
@@ -101,7 +109,8 @@ impl Collector {
                     // What goes nowhere takes as long as it is looked at.
                     let local = self.exchanges.way(action) == Way::Local;
                     let received_ns = if local { self.sends.shared.clock.now_ns() } else { received_ns };
-                    self.answers.push(&answer, Arrival { connection: 0, recipient: 0, received_ns, phases: phases.map(|p| *p), frame: None });
+                    self.answers
+                        .push(&answer, Arrival { connection: 0, recipient: 0, received_ns, phases: phases.map(|p| *p), frame: None });
                 }
             }
             Told::Frame(pushed) => self.frame(&pushed),

@@ -1,25 +1,29 @@
 use super::collector::Told;
 use super::exchange::{Exchanges, WAITING_MAX, Way};
 use super::websocket::Sockets;
+use crate::clock::Alarm;
 use crate::loader::{Frame, FrameBatch};
 use crate::pacer::{self, Step};
 use crate::ready::Ready;
 use crate::release::{Release, Released};
 use crate::sent_log::record;
 use crate::shared::{SentRecord, Shared, UNGATED};
-use crate::spin::Spin;
 use hyper::body::Bytes;
 use runlog::{EventKind, Flags, Outcome};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, mpsc};
-use tokio::runtime::Handle;
+use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Sleep where the loader has nothing ready, ns.
 const STARVED_NS: i64 = 100_000;
 /// Longest sleep: signals are looked after at least this often, ns.
 const NAP_NS: i64 = 20_000_000;
 
-/// Starts exchanges at their times.
+/// Looks this often whether the run is over, once everything has begun.
+const REST: Duration = Duration::from_millis(5);
+
+/// Starts exchanges at their times, and is the thread on which they run: what is due goes out without a word between threads.
 pub(crate) struct Dispatcher {
     pub shared: Arc<Shared>,
     pub batches: mpsc::Receiver<FrameBatch>,
@@ -27,18 +31,34 @@ pub(crate) struct Dispatcher {
     pub exchanges: Arc<Exchanges>,
     pub sockets: Sockets,
     pub told: mpsc::Sender<Told>,
-    pub runtime: Handle,
-    pub rate_per_sec: f64,
+    /// What falls within it begins together, ns.
+    pub write_spacing_ns: i64,
     /// How long what waits for a connection is kept once nothing more is due, ns.
     pub give_up_ns: i64,
 }
 
 impl Dispatcher {
-    /// Dispatches until the last op has begun, or a signal asks for the end. Exchanges go on.
-    pub fn run(mut self) {
-        let (mut ready, mut spin, mut give_up_ns) = (Ready::default(), Spin::new(self.rate_per_sec), None);
+    /// Dispatches until the last op has begun, or a signal asks for the end; then exchanges go on until the run is over.
+    pub fn run(self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the system gives files");
+        let shared = self.shared.clone();
+        runtime.block_on(async {
+            let alarm = Alarm::new(shared.clock).expect("the system gives files");
+            self.dispatch(&alarm).await;
+            while !shared.finished() {
+                tokio::time::sleep(REST).await;
+            }
+        });
+        // Requests whose responses nobody waits for any more.
+        runtime.shutdown_background();
+    }
+
+    async fn dispatch(mut self, alarm: &Alarm) {
+        let (mut ready, mut give_up_ns, mut next_start_ns) = (Ready::default(), None, i64::MIN);
+        let released = Arc::new(Notify::new());
         if let Some(releases) = &self.shared.releases {
-            releases.wake_me();
+            let wake = released.clone();
+            releases.wake_by(move || wake.notify_one());
         }
         while self.shared.stop.asked() == 0 {
             ready.refill(&self.batches);
@@ -47,13 +67,18 @@ impl Dispatcher {
                 self.start_released(release);
             }
             let wait = match pacer::step(now, ready.intended_ns(), ready.last) {
+                Step::Send(_) if now < next_start_ns => next_start_ns,
                 Step::Send(n) => {
+                    // More may be due than begins at once.
+                    next_start_ns = if n < pacer::BURST_MAX { now.saturating_add(self.write_spacing_ns) } else { now };
                     for _ in 0..n {
                         let Some((frame, bytes, flags)) = ready.front() else { break };
                         self.start(frame, bytes, flags, UNGATED);
                         ready.advance(1);
                     }
                     self.shared.counters.due.fetch_add(n as i64, Relaxed);
+                    // What has begun goes out before more does.
+                    tokio::task::yield_now().await;
                     continue;
                 }
                 Step::Wait(t) => t,
@@ -64,10 +89,10 @@ impl Dispatcher {
                 Step::Done => now + NAP_NS,
             };
             let wait = self.released.next_ns().map_or(wait, |t| wait.min(t)).min(now + NAP_NS);
-            if self.released.expected() {
-                self.shared.clock.park_until(wait);
-            } else {
-                self.shared.clock.sleep_until(wait, spin.ns(now));
+            // Spinning for the last of it, as over NATS, would keep responses waiting, and made them later than it made sends earlier.
+            tokio::select! {
+                () = alarm.wait_until(wait) => {}
+                () = released.notified() => {}
             }
         }
         self.cancel(ready);
@@ -90,8 +115,8 @@ impl Dispatcher {
         self.exchanges.waiting_bytes.fetch_add(bytes.len() as i64, Relaxed);
         let bytes = Bytes::copy_from_slice(bytes);
         match self.exchanges.way(record.action) {
-            Way::Http => drop(self.runtime.spawn(self.exchanges.clone().run(record, bytes))),
-            Way::WebSocket => self.sockets.hand(&self.runtime, record, bytes),
+            Way::Http => drop(tokio::spawn(self.exchanges.clone().run(record, bytes))),
+            Way::WebSocket => self.sockets.hand(record, bytes),
             Way::Local => self.exchanges.locally(record, &bytes),
         }
     }

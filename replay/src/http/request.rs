@@ -154,7 +154,8 @@ pub(super) fn upgrade(parts: &Parts, options: &HttpOptions) -> Result<(Server, R
     let (server, uri) = address(&parts.url, options)?;
     let mut request = Request::new(());
     headers(request.headers_mut(), parts, &uri, options)?;
-    let ours = [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", &generate_key())];
+    let ours =
+        [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", &generate_key())];
     for (name, value) in ours {
         request.headers_mut().insert(name, HeaderValue::from_str(value).map_err(|e| e.to_string())?);
     }
@@ -259,7 +260,10 @@ mod tests {
         encode(&mut frame, "OPEN ws://a.test:81/x?y", [("Authorization", "Bearer t")].into_iter(), b"", &mut at);
         let (server, request) = upgrade(&parts(&frame.into()).unwrap(), &HttpOptions::default()).unwrap();
         assert_eq!((server.port, server.tls, request.uri().to_string()), (81, false, "ws://a.test:81/x?y".into()));
-        assert_eq!((&request.headers()["upgrade"], &request.headers()["authorization"]), (&HeaderValue::from_static("websocket"), &HeaderValue::from_static("Bearer t")));
+        assert_eq!(
+            (&request.headers()["upgrade"], &request.headers()["authorization"]),
+            (&HeaderValue::from_static("websocket"), &HeaderValue::from_static("Bearer t"))
+        );
         let mut frame = Vec::new();
         encode(&mut frame, "OPEN /x", std::iter::empty::<(&str, &str)>(), b"", &mut at);
         let base = HttpOptions { base_url: Some("https://a.test".into()), ..HttpOptions::default() };

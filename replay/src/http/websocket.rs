@@ -13,7 +13,6 @@ use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -43,11 +42,11 @@ impl Sockets {
     }
 
     /// The next op of its session.
-    pub fn hand(&self, runtime: &Handle, record: SentRecord, frame: Bytes) {
+    pub fn hand(&self, record: SentRecord, frame: Bytes) {
         let mut queues = self.queues.lock().expect("no panic while locked");
         let queue = queues.entry(record.session).or_insert_with(|| {
             let queue = Arc::new(Queue::default());
-            runtime.spawn(Session::new(self.exchanges.clone(), record.session).run(queue.clone()));
+            tokio::spawn(Session::new(self.exchanges.clone(), record.session).run(queue.clone()));
             queue
         });
         queue.ops.lock().expect("no panic while locked").push_back((record, frame));
@@ -174,8 +173,12 @@ impl Session {
         let (sink, stream) = stream.split();
         let (end, ended) = watch::channel(false);
         let closing = Arc::new(AtomicBool::new(false));
-        let reader =
-            Reader { exchanges: self.exchanges.clone(), opener: (record.op, record.action), session: self.number, closing: closing.clone() };
+        let reader = Reader {
+            exchanges: self.exchanges.clone(),
+            opener: (record.op, record.action),
+            session: self.number,
+            closing: closing.clone(),
+        };
         tokio::spawn(async move {
             reader.run(stream).await;
             end.send_replace(true);

@@ -58,9 +58,8 @@ impl Gateway {
     fn search(&self, asked: &Search) -> Value {
         let words: HashSet<String> = asked.query_text.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase).collect();
         let playbooks = self.playbooks.lock().expect("no panic while locked");
-        let recorded = |id: &String| {
-            asked.use_playbook && playbooks.contains(&(asked.query_text.clone(), asked.query_role.clone(), id.clone()))
-        };
+        let recorded =
+            |id: &String| asked.use_playbook && playbooks.contains(&(asked.query_text.clone(), asked.query_role.clone(), id.clone()));
         let mut found: Vec<(f64, bool, &BTreeMap<String, String>)> = Vec::new();
         for worker in &self.workers {
             let Some(id) = worker.get("id").filter(|id| !asked.exclude_ids.contains(id)) else { continue };
@@ -74,9 +73,7 @@ impl Gateway {
         found.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.2["id"].cmp(&b.2["id"])));
         found.truncate(asked.k.min(asked.per_corpus_k.unwrap_or(usize::MAX)).max(1));
         let boosted = found.iter().filter(|(_, boosted, _)| *boosted).count();
-        let result = |(distance, _, worker): &(f64, bool, &BTreeMap<String, String>)| {
-            json!({ "id": worker["id"], "distance": distance, "corpus": "workers", "metadata": worker })
-        };
+        let result = |(distance, _, worker): &(f64, bool, &BTreeMap<String, String>)| json!({ "id": worker["id"], "distance": distance, "corpus": "workers", "metadata": worker });
         json!({ "results": found.iter().map(result).collect::<Vec<_>>(), "playbook_boosted": boosted, "playbook_injected": 0 })
     }
 

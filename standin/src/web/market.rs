@@ -31,8 +31,14 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/health", get(async || "{\"status\":\"ok\"}"))
         .route("/v1/quotes", get(async |State(s): State<Arc<Shared>>, RawQuery(q): RawQuery| answer(&s, "quotes", q.as_deref()).await))
         .route("/v1/indices", get(async |State(s): State<Arc<Shared>>, RawQuery(q): RawQuery| answer(&s, "indices", q.as_deref()).await))
-        .route("/v1/derivatives", get(async |State(s): State<Arc<Shared>>, RawQuery(q): RawQuery| answer(&s, "derivatives", q.as_deref()).await))
-        .route("/v1/foreign-flow", get(async |State(s): State<Arc<Shared>>, RawQuery(q): RawQuery| answer(&s, "foreign", q.as_deref()).await))
+        .route(
+            "/v1/derivatives",
+            get(async |State(s): State<Arc<Shared>>, RawQuery(q): RawQuery| answer(&s, "derivatives", q.as_deref()).await),
+        )
+        .route(
+            "/v1/foreign-flow",
+            get(async |State(s): State<Arc<Shared>>, RawQuery(q): RawQuery| answer(&s, "foreign", q.as_deref()).await),
+        )
         .route("/v1/stream", get(stream))
 }
 
@@ -87,7 +93,8 @@ async fn stream(State(shared): State<Arc<Shared>>, mut request: Request) -> Resp
         }
     });
     let accept = derive_accept_key(key.as_bytes());
-    let headers = [(header::CONNECTION, "Upgrade".to_owned()), (header::UPGRADE, "websocket".into()), (header::SEC_WEBSOCKET_ACCEPT, accept)];
+    let headers =
+        [(header::CONNECTION, "Upgrade".to_owned()), (header::UPGRADE, "websocket".into()), (header::SEC_WEBSOCKET_ACCEPT, accept)];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
@@ -140,7 +147,8 @@ fn answer_to(text: &str) -> Option<Message> {
 fn snapshot(shared: &Shared, number: u64) -> String {
     let wrong = shared.strikes(WebFaultKind::Wrong, "push", number).is_some();
     let quotes = if wrong { json!([]) } else { list(shared, number, "quotes", None) };
-    let prices: serde_json::Map<String, Value> = SYMBOLS.iter().map(|name| ((*name).to_owned(), price(shared, number, name).into())).collect();
+    let prices: serde_json::Map<String, Value> =
+        SYMBOLS.iter().map(|name| ((*name).to_owned(), price(shared, number, name).into())).collect();
     let mut snapshot = json!({
         "type": "snapshot",
         "timestamp": now_ms(),
