@@ -220,7 +220,7 @@ fn names(meta: &Meta) -> BTreeMap<SeriesKey, String> {
 
 /// Scenarios come after all actions, in their order.
 fn scenario_key(meta: &Meta, i: u16) -> SeriesKey {
-    (u16::MAX - meta.scenarios.len() as u16 + i, 0, Copy::Scenario)
+    ((u16::MAX - meta.scenarios.len() as u16).saturating_add(i), 0, Copy::Scenario)
 }
 
 /// The lines asked, or those of the workload that name a series of it, or the defaults.

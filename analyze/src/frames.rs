@@ -33,8 +33,11 @@ pub(crate) fn frames(input: &Input, due_ns: &Range<i64>) -> Result<Frames, runlo
     let mut found = Frames::default();
     // When the last push of a kind came over a socket. Frames of one socket are in their order.
     let mut last: HashMap<(i64, u8), i64> = HashMap::new();
-    let answers = &input.manifest.schedule.answers;
-    let is_push = |answer: u8| answers.get(usize::from(answer)).is_some_and(|rule| rule.kind == AnswerKind::Push);
+    let (actions, answers) = (&input.manifest.schedule.actions, &input.manifest.schedule.answers);
+    let is_push = |action: u16, answer: u8| {
+        let theirs = actions.get(usize::from(action)).is_some_and(|a| a.answers.contains(&answer));
+        theirs && answers.get(usize::from(answer)).is_some_and(|rule| rule.kind == AnswerKind::Push)
+    };
     for chunk in chunks::<Frame>(&input.dir)? {
         for c in chunk.read::<Frame>()? {
             for i in 0..c.op.len() {
@@ -52,7 +55,7 @@ pub(crate) fn frames(input: &Input, due_ns: &Range<i64>) -> Result<Frames, runlo
                     }
                     _ if answer == Frame::OTHER => found.other += u64::from(counts),
                     // What answers an op by its id is a reply, and with those.
-                    _ if !is_push(answer) => {}
+                    _ if !is_push(action, answer) => {}
                     _ => {
                         let before = last.insert((c.op.value(i), answer), received_ns);
                         if counts {
@@ -80,10 +83,10 @@ impl Frames {
                 Some(class) => *cell.errors.entry(class.into()).or_default() += 1,
                 None => cell.ok += 1,
             }
-            cell.response.add(received_ns - before);
+            cell.response.add(received_ns.saturating_sub(before));
         }
         if let Some(stamp_ns) = stamp_ns {
-            self.series.entry((action, answer, Copy::Staleness)).or_default().response.add(received_ns - stamp_ns);
+            self.series.entry((action, answer, Copy::Staleness)).or_default().response.add(received_ns.saturating_sub(stamp_ns));
         }
     }
 
@@ -93,12 +96,12 @@ impl Frames {
             return None;
         }
         self.changes.sort_unstable();
-        let (mut open, mut peak, mut points) = (0, 0, BTreeMap::new());
+        let (mut open, mut peak, mut points) = (0i64, 0i64, BTreeMap::new());
         for (t_ns, change) in &self.changes {
             open += change;
             peak = peak.max(open);
             // As many as there are at the end of a window.
-            points.insert(t_ns.div_euclid(window_ns) * window_ns, open);
+            points.insert(t_ns.div_euclid(window_ns).saturating_mul(window_ns), open);
         }
         let pushes = self.sizes.iter_mut().map(|(&(action, answer), sizes)| {
             let found = sizes.percentiles(&[0.5, 0.99], 0, Some(spool));
@@ -116,9 +119,9 @@ impl Frames {
             opened: self.opened,
             ended: self.ended.clone(),
             peak: peak as u64,
-            at_end: open as u64,
+            at_end: open.max(0) as u64,
             other_frames: self.other,
-            points: points.into_iter().map(|(t_ns, open)| (t_ns, open as u64)).collect(),
+            points: points.into_iter().map(|(t_ns, open)| (t_ns, open.max(0) as u64)).collect(),
         })
     }
 }

@@ -70,7 +70,9 @@ fn steps(input: &Input, meta: &Meta) -> Result<HashMap<i64, Step>, runlog::Error
     let mut places = vec![None; meta.actions.len()];
     for (s, scenario) in meta.scenarios.iter().enumerate() {
         for (place, action) in scenario.actions.iter().enumerate() {
-            places[usize::from(*action)] = Some((s, place));
+            if let Some(known) = places.get_mut(usize::from(*action)) {
+                *known = Some((s, place));
+            }
         }
     }
     let mut steps: HashMap<i64, Step> = HashMap::new();
@@ -111,7 +113,8 @@ fn steps(input: &Input, meta: &Meta) -> Result<HashMap<i64, Step>, runlog::Error
 /// The first step of the run that a step belongs to.
 fn root(steps: &HashMap<i64, Step>, op: i64) -> i64 {
     let mut at = op;
-    while let Some(opener) = steps.get(&at).and_then(|step| step.opener) {
+    // Ops wait for earlier ones; a log that says otherwise is not followed.
+    while let Some(opener) = steps.get(&at).and_then(|step| step.opener).filter(|opener| *opener < at) {
         at = opener;
     }
     at
@@ -160,7 +163,7 @@ impl Runs {
                 match known_ns {
                     Some(known_ns) => {
                         *self.cell.errors.entry(step.into()).or_default() += 1;
-                        self.cell.response.add(known_ns - began_ns);
+                        self.cell.response.add(known_ns.saturating_sub(began_ns));
                     }
                     None => {
                         self.cell.missing += 1;
@@ -171,7 +174,7 @@ impl Runs {
             None if unresolved => self.cell.unresolved += 1,
             None => {
                 self.cell.ok += 1;
-                self.cell.response.add(last_ns - began_ns);
+                self.cell.response.add(last_ns.saturating_sub(began_ns));
             }
         }
     }
@@ -179,6 +182,6 @@ impl Runs {
 
 /// `search` of the action `swap.search` of the scenario `swap`.
 pub(crate) fn step_name(meta: &Meta, scenario: usize, action: u16) -> &str {
-    let name = meta.actions[usize::from(action)].name.as_str();
+    let Some(name) = meta.actions.get(usize::from(action)).map(|action| action.name.as_str()) else { return "" };
     name.strip_prefix(meta.scenarios[scenario].name.as_str()).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name)
 }

@@ -1,5 +1,5 @@
 use replay::decode::Decoder;
-use runlog::{Broadcast, Event, EventKind, LogWriter, Metric, Reply, Sealer, Sent, Status};
+use runlog::{Broadcast, Checked, Event, EventKind, Frame, LogWriter, Metric, Reply, Sealer, Sent, Status};
 use schedule::{Action, AnswerRule, Expect, Id, IdKey};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -116,6 +116,14 @@ fn write_run(dir: &Path) -> Result<(), runlog::Error> {
     }
     sends.close()?;
     replies.close()?;
+    let (mut frames, mut checks) = (LogWriter::create(dir, &sealer), LogWriter::create(dir, &sealer));
+    for (n, kind) in [Frame::OPEN, 1, 2, 1, Frame::CLOSE].into_iter().enumerate() {
+        let (answer, received_ns, code) = ((n % 2) as u8, n as i64 * 1_000_000, (n == 4).then(|| "1001".into()));
+        frames.push(Frame { op: 0, action: 0, session: 1, answer, kind, received_ns, stamp_ns: Some(received_ns), bytes: 9, code })?;
+        checks.push(Checked { op: n as i64, answer, failed: (n % 2 == 0).then(|| "a,b".into()) })?;
+    }
+    frames.close()?;
+    checks.close()?;
     // What a crash leaves: streams that were flushed and not closed.
     let (mut broadcasts, mut events, mut metrics) =
         (LogWriter::create(dir, &sealer), LogWriter::create(dir, &sealer), LogWriter::create(dir, &sealer));

@@ -19,6 +19,8 @@ fn run(dir: &Path, config: WebConfig, headers: &[(&str, &str)]) -> (Summary, imp
     let standin = runtime.block_on(WebStandin::start(Service::Market, ([127, 0, 0, 1], 0).into(), config)).unwrap();
     let mut options = Options::new(&path, &dir.join("run"), "01TESTRUN0000000000000000M", wire::Options::default());
     options.http.base_url = Some(standin.url());
+    // What is late is waited for, at the end too.
+    options.drain_timeout_ns = Some(4_000_000_000);
     options.http.headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     replay::replay(&options, &Plan::of(&options).unwrap(), &Stop::default(), &mut |_| {}).unwrap();
     let injected = standin.injected();

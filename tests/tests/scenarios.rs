@@ -21,6 +21,8 @@ fn run(dir: &Path, faults: &[&str]) -> (Summary, Ledger) {
     let standin = runtime.block_on(WebStandin::start(Service::Gateway, ([127, 0, 0, 1], 0).into(), config)).unwrap();
     let mut options = Options::new(&path, &dir.join("run"), "01TESTRUN0000000000000000S", wire::Options::default());
     options.http.base_url = Some(standin.url());
+    // What is late is waited for, at the end too.
+    options.drain_timeout_ns = Some(4_000_000_000);
     replay::replay(&options, &Plan::of(&options).unwrap(), &Stop::default(), &mut |_| {}).unwrap();
     let ledger = Ledger { injected: standin.injected(), served: standin.served(), heard: standin.heard() };
     (analyze::analyze(&options.run_dir, &Question::default()).unwrap(), ledger)
@@ -104,6 +106,7 @@ fn each_fault_shows_in_its_scenario_step_and_check() {
         (&["error@record=30%:500"][..], Some("record"), "injected", "error"),
         (&["drop@search=3%"][..], None, "closed", "drop"),
         (&["overload=0"][..], Some("record"), "overloaded", "overload"),
+        (&["late@search=4%:2500ms"][..], None, "late", "late"),
     ] {
         let dir = TempDir::new().unwrap();
         let (summary, ledger) = run(dir.path(), faults);

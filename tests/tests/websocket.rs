@@ -204,6 +204,11 @@ fn servers_that_misbehave_are_told_apart_and_nothing_hangs() {
         // A text of 100 bytes, and two of them.
         let _ = stream.write_all(&[0x81, 100, b'h', b'i']);
     });
+    let deaf = hostile(|mut stream| {
+        shake_hands(&mut stream);
+        // It never says goodbye, nor anything else.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
     let refusing = Site::new().url().replace("http", "ws");
     let site = Site::new();
     let no_socket = format!("{}/status/401", site.url().replace("http", "ws"));
@@ -221,6 +226,14 @@ fn servers_that_misbehave_are_told_apart_and_nothing_hangs() {
     let sockets = summary.sockets.as_ref().unwrap();
     assert_eq!((sockets.opened, sockets.at_end, sockets.ended.get("reset")), (3, 0, Some(&3)), "{sockets:?}");
     assert_eq!(series(&summary, "open/opened").ok, 3);
+    let source = fixtures::preset_source("market-stream").unwrap();
+    let source = source.replace("OPEN /v1/stream", &format!("OPEN {deaf}")).replace("\"5s\"", "\"1s\"");
+    let mut workload = Workload::parse(&source, "deaf.toml").unwrap();
+    small(&mut workload);
+    let summary = run(&compiled(dir.path(), &workload));
+    let sockets = summary.sockets.as_ref().unwrap();
+    assert_eq!((sockets.opened, sockets.at_end, sockets.ended.get("unclosed")), (20, 0, Some(&20)), "{sockets:?}");
+    assert_eq!((series(&summary, "open/snapshot").missing, series(&summary, "close/closed").missing), (20, 20), "a silent server");
     assert!(summary.run.unsent["disconnected"] >= 20, "{:?}", summary.run.unsent);
 }
 

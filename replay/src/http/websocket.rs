@@ -13,7 +13,9 @@ use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -79,6 +81,19 @@ struct Socket {
     ended: watch::Receiver<bool>,
     /// Its end was asked for.
     closing: Arc<AtomicBool>,
+    reader: Reader,
+    reading: AbortHandle,
+}
+
+impl Socket {
+    /// It is of no more use, and its end did not come by itself.
+    fn give_up(self, code: &'static str) {
+        // Nothing else runs between the look and the abort: all of it is one thread's.
+        if !*self.ended.borrow() {
+            self.reading.abort();
+            self.reader.ended(Some(code.into()));
+        }
+    }
 }
 
 impl Session {
@@ -173,17 +188,14 @@ impl Session {
         let (sink, stream) = stream.split();
         let (end, ended) = watch::channel(false);
         let closing = Arc::new(AtomicBool::new(false));
-        let reader = Reader {
-            exchanges: self.exchanges.clone(),
-            opener: (record.op, record.action),
-            session: self.number,
-            closing: closing.clone(),
-        };
-        tokio::spawn(async move {
-            reader.run(stream).await;
+        let (opener, session) = ((record.op, record.action), self.number);
+        let reader = Reader { exchanges: self.exchanges.clone(), opener, session, closing: closing.clone() };
+        let own = reader.clone();
+        let reading = tokio::spawn(async move {
+            own.run(stream).await;
             end.send_replace(true);
         });
-        self.socket = Some(Socket { sink, ended, closing });
+        self.socket = Some(Socket { sink, ended, closing, reader, reading: reading.abort_handle() });
     }
 
     async fn send(&mut self, mut record: SentRecord, parts: Parts) {
@@ -199,16 +211,21 @@ impl Session {
         let Some(socket) = &mut self.socket else { return };
         let written = timeout(patience, socket.sink.send(message)).await;
         self.held = (self.now_ns(), Flags::SOCKET_FULL);
-        if !matches!(written, Ok(Ok(()))) {
-            // What is half written cannot be gone on with. How it ended, the reader tells.
-            self.socket = None;
+        match written {
+            Ok(Ok(())) => {}
+            // How it ended, the reader tells.
+            Ok(Err(_)) => self.socket = None,
+            // What is half written cannot be gone on with.
+            Err(_) => self.socket.take().into_iter().for_each(|socket| socket.give_up("write_timeout")),
         }
     }
 
     async fn close(&mut self, mut record: SentRecord) {
         let Some(mut socket) = self.socket.take() else { return self.exchanges.refuse(record, Outcome::Disconnected) };
         let sent_ns = self.sent(&mut record);
-        let patience = self.exchanges.patience(&record, sent_ns);
+        // What does not end in time is ended by us, while somebody still listens.
+        let timeout_of = self.exchanges.manners[usize::from(record.action)].timeout;
+        let patience = self.exchanges.patience(&record, sent_ns).saturating_sub(timeout_of).max(Duration::from_millis(1));
         socket.closing.store(true, Relaxed);
         let goodbye = async {
             // The reader sees the end, whether or not this was written.
@@ -217,13 +234,15 @@ impl Session {
         };
         let ended = timeout(patience, goodbye).await;
         self.held = (self.now_ns(), Flags::DISCONNECTED);
-        if ended.is_ok() {
-            self.answered(&record, Ok(()), None);
+        match ended {
+            Ok(()) => self.answered(&record, Ok(()), None),
+            Err(_) => socket.give_up("unclosed"),
         }
     }
 }
 
 /// Tells what comes over a WebSocket.
+#[derive(Clone)]
 struct Reader {
     exchanges: Arc<Exchanges>,
     opener: (i64, u16),
@@ -249,7 +268,10 @@ impl Reader {
                 }
             }
         }
-        let code = (!self.closing.load(Relaxed)).then_some(end);
+        self.ended((!self.closing.load(Relaxed)).then_some(end));
+    }
+
+    fn ended(&self, code: Option<Cow<'static, str>>) {
         self.pushed(Frame::CLOSE, self.exchanges.body(), 0, code);
     }
 
