@@ -1,7 +1,7 @@
 //! REST against the market service: whatever goes wrong there is in the report under its own name, as often as the ledger says.
 
 use analyze::{Question, Summary};
-use fixtures::{Overrides, Population};
+use fixtures::{Overrides, Population, Workload};
 use replay::{Options, Plan, Stop};
 use standin::{Service, WebConfig, WebStandin};
 use std::path::Path;
@@ -9,13 +9,23 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// Five seconds of `market-rest`, and how often each fault was injected.
-fn run(dir: &Path, config: WebConfig, headers: &[(&str, &str)]) -> (Summary, impl Fn(&str) -> u64) {
+fn run(dir: &Path, config: WebConfig, headers: &[(&str, &str)]) -> (Summary, impl Fn(&str) -> u64 + use<>) {
     let overrides = Overrides { duration_ns: Some(5_000_000_000), ..Overrides::default() };
     let workload = fixtures::preset("market-rest").unwrap().with(&overrides).unwrap();
-    let population = Population::build(&workload, 42, dir).unwrap();
-    let path = dir.join("market-rest.parquet");
-    fixtures::compile(&workload, &population, &path, &mut |_| {}).unwrap();
     let runtime = Runtime::new().unwrap();
+    replayed(dir, &runtime, &workload, config, headers)
+}
+
+fn replayed(
+    dir: &Path,
+    runtime: &Runtime,
+    workload: &Workload,
+    config: WebConfig,
+    headers: &[(&str, &str)],
+) -> (Summary, impl Fn(&str) -> u64 + use<>) {
+    let population = Population::build(workload, 42, dir).unwrap();
+    let path = dir.join("market.parquet");
+    fixtures::compile(workload, &population, &path, &mut |_| {}).unwrap();
     let standin = runtime.block_on(WebStandin::start(Service::Market, ([127, 0, 0, 1], 0).into(), config)).unwrap();
     let mut options = Options::new(&path, &dir.join("run"), "01TESTRUN0000000000000000M", wire::Options::default());
     options.http.base_url = Some(standin.url());
@@ -35,6 +45,32 @@ fn with(fault: &str) -> WebConfig {
 /// Errors of a class, over all series.
 fn errors(summary: &Summary, class: &str) -> u64 {
     summary.series.iter().filter_map(|s| s.errors.get(class)).sum()
+}
+
+#[test]
+fn every_preset_of_the_market_is_answered() {
+    for name in ["market-stream", "foreign-flow", "market-rest", "market-burst", "market-smoke", "reconnect-storm"] {
+        let dir = TempDir::new().unwrap();
+        let mut workload = fixtures::preset(name).unwrap();
+        workload.arrivals.duration_ns = 7_000_000_000;
+        if let (Some(chat), Some(life)) = (&mut workload.population.chat, &mut workload.life) {
+            (chat.users, life.within_ns) = (chat.users.min(60), 1_000_000_000);
+            // The course of minutes in seconds, in the same order.
+            for (event, at) in life.events.iter_mut().zip([2, 2, 3, 4]) {
+                (event.at_ns, event.over_ns) = (at * 1_000_000_000, event.over_ns / 20);
+            }
+        }
+        let runtime = Runtime::new().unwrap();
+        let (summary, _) = replayed(dir.path(), &runtime, &workload, WebConfig::default(), &[]);
+        assert_eq!(summary.run.unsent.len(), 0, "{name}: {:?}", summary.run.unsent);
+        for s in &summary.series {
+            assert_eq!((s.missing, s.duplicates, s.unresolved, s.errors.len()), (0, 0, 0, 0), "{name}: {s:?}");
+            assert!(s.count > 0, "{name}: {}", s.name);
+        }
+        if let Some(sockets) = &summary.sockets {
+            assert!(sockets.opened > 0 && sockets.at_end == 0, "{name}: {sockets:?}");
+        }
+    }
 }
 
 #[test]

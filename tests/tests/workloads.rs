@@ -43,7 +43,10 @@ fn smaller(name: &str) -> Workload {
 
 /// Those whose whole course takes minutes are shortened by hand elsewhere.
 fn tested() -> impl Iterator<Item = &'static str> {
-    PRESETS.iter().map(|preset| preset.name).filter(|name| !name.starts_with("presence-storm") && !name.ends_with("large"))
+    // Those over HTTP are tested in market.rs and scenarios.rs.
+    let over_nats = |name: &&str| preset(name).expect("a preset").active_actions().all(|action| action.transport == "nats");
+    let names = PRESETS.iter().map(|preset| preset.name);
+    names.filter(|name| !name.starts_with("presence-storm") && !name.ends_with("large")).filter(over_nats)
 }
 
 /// Mostly they wait, so a few may do it together.
