@@ -1,5 +1,5 @@
 # The two commands of the README are `make demo` and `make test`; `make check` is what CI runs.
-.PHONY: demo demo-multitier demo-market test lint check servers build bench
+.PHONY: demo demo-multitier demo-market test test-long lint check servers build bench
 
 build:
 	cargo build --release --locked -p retempo
@@ -21,6 +21,11 @@ demo-market: build
 test:
 	scripts/servers
 	cargo test --workspace --locked
+
+# What takes minutes beside that: every search thrice, fifty captures killed, storms over their whole course. Wants a quiet machine.
+test-long:
+	scripts/servers
+	cargo test --workspace --locked --no-fail-fast -- --ignored --nocapture --test-threads=1
 
 lint:
 	cargo fmt --all --check

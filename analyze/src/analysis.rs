@@ -168,7 +168,7 @@ fn analyze_input(input: Input, question: &Question, due_ns: &Range<i64>, progres
         series.insert(scenario_key(&input.manifest.schedule, i), cell);
         failed_at.push(at);
     }
-    let checks = checks(&input)?;
+    let checks = checks(&input, due_ns)?;
     let mut findings = Findings {
         input,
         counts,

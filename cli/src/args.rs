@@ -874,6 +874,15 @@ pub struct StandinArgs {
     /// A presence connection that says nothing for so long is taken for dead [default: the workload's [life.sweeper], or 45s]
     #[arg(long, value_parser = units::parse_duration_ns)]
     pub stale: Option<i64>,
+    #[command(flatten)]
+    pub stand: Stand,
+    #[command(flatten)]
+    pub nats: Nats,
+}
+
+/// How a stand-in is run, whatever it stands in for.
+#[derive(Debug, ClapArgs)]
+pub struct Stand {
     /// Seed of faults and service times
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
@@ -883,8 +892,6 @@ pub struct StandinArgs {
     /// Stop by itself after this
     #[arg(long = "for", value_name = "TIME", value_parser = units::parse_duration_ns)]
     pub lifetime: Option<i64>,
-    #[command(flatten)]
-    pub nats: Nats,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -916,15 +923,8 @@ pub struct StandinWebArgs {
     /// Between the pushes over a WebSocket
     #[arg(long, default_value = "200ms", value_name = "TIME", value_parser = units::parse_duration_ns)]
     pub push_every: i64,
-    /// Seed of faults and service times
-    #[arg(long, default_value_t = 42)]
-    pub seed: u64,
-    /// Write every injected fault to this file, a JSON line each
-    #[arg(long, value_name = "FILE")]
-    pub ledger: Option<PathBuf>,
-    /// Stop by itself after this
-    #[arg(long = "for", value_name = "TIME", value_parser = units::parse_duration_ns)]
-    pub lifetime: Option<i64>,
+    #[command(flatten)]
+    pub stand: Stand,
 }
 
 fn stage_service(text: &str) -> Result<(standin::StageName, standin::ServiceTime), String> {

@@ -120,7 +120,7 @@ fn write_run(dir: &Path) -> Result<(), runlog::Error> {
     for (n, kind) in [Frame::OPEN, 1, 2, 1, Frame::CLOSE].into_iter().enumerate() {
         let (answer, received_ns, code) = ((n % 2) as u8, n as i64 * 1_000_000, (n == 4).then(|| "1001".into()));
         frames.push(Frame { op: 0, action: 0, session: 1, answer, kind, received_ns, stamp_ns: Some(received_ns), bytes: 9, code })?;
-        checks.push(Checked { op: n as i64, answer, failed: (n % 2 == 0).then(|| "a,b".into()) })?;
+        checks.push(Checked { op: n as i64, answer, received_ns: n as i64 * 1_000_000, failed: (n % 2 == 0).then(|| "a,b".into()) })?;
     }
     frames.close()?;
     checks.close()?;

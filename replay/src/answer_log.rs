@@ -48,7 +48,7 @@ impl AnswerLog {
             live.answered(answer.whose, answer.answer, answer.status, code.as_deref(), now_ns);
         }
         self.note_errors(answer, code.as_ref(), now_ns);
-        let checked = answer.checked.as_ref().map(|failed| self.checked(id, answer.answer, failed));
+        let checked = answer.checked.as_ref().map(|failed| self.checked(id, answer.answer, now_ns, failed));
         let Arrival { phases, frame, .. } = arrival;
         let more = (phases.is_some() || checked.is_some() || frame.is_some()).then_some(More { phases, checked, frame, no_answer: false });
         let record = AnswerRecord {
@@ -68,7 +68,8 @@ impl AnswerLog {
 
     /// A frame that answers nothing: another push, or one that no rule is about.
     pub fn frame(&mut self, answer: Option<&Answer<'_>>, mut frame: Frame) {
-        let checked = answer.and_then(|answer| answer.checked.as_ref().map(|failed| self.checked(frame.op, answer.answer, failed)));
+        let checked = answer
+            .and_then(|answer| answer.checked.as_ref().map(|failed| self.checked(frame.op, answer.answer, frame.received_ns, failed)));
         if let Some(answer) = answer {
             let code = answer.code.as_deref().map(|text| intern(&mut self.codes, text));
             self.note_errors(answer, code.as_ref(), frame.received_ns);
@@ -78,9 +79,9 @@ impl AnswerLog {
         self.log(AnswerRecord { more: Some(Box::new(more)), ..AnswerRecord::default() });
     }
 
-    fn checked(&mut self, op: i64, answer: u8, failed: &[&str]) -> Checked {
+    fn checked(&mut self, op: i64, answer: u8, received_ns: i64, failed: &[&str]) -> Checked {
         let failed = (!failed.is_empty()).then(|| intern(&mut self.codes, &failed.join(",")));
-        Checked { op, answer, failed }
+        Checked { op, answer, received_ns, failed }
     }
 
     /// Keeps the first body of each error class, and of each check that did not hold.

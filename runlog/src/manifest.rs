@@ -7,7 +7,7 @@ use std::path::Path;
 pub const MANIFEST: &str = "run.json";
 
 /// Version of the run folder. History: 1.0, the first; 1.1, the log `keyed`, and `key` in `sends`.
-pub const RUN_FORMAT: Format = Format { major: 1, minor: 2 };
+pub const RUN_FORMAT: Format = Format { major: 1, minor: 3 };
 
 /// What a run was: enough, with the logs, to analyse it anywhere.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -267,6 +267,8 @@ table! {
         op: i64,
         /// Index into the answer table.
         answer: u8,
+        /// When it was received.
+        received_ns: i64,
         /// Names of those that did not hold, between commas; null if all did.
         failed: Option<Arc<str>>,
     }

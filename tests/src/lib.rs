@@ -8,12 +8,14 @@ mod mongod;
 mod prometheus;
 mod proxy;
 mod site;
+mod stall;
 
 pub use echo::{Echo, echo_workload, echo_workload_of};
 pub use mongod::Mongod;
 pub use prometheus::{Prometheus, free_port};
 pub use proxy::Proxy;
 pub use site::Site;
+pub use stall::Stall;
 pub use standin::server::NatsServer;
 
 use analyze::{Line, Question, Summary};

@@ -2,11 +2,10 @@
 
 use analyze::{Question, Summary};
 use fixtures::{Population, Workload};
-use harness::Site;
+use harness::{Site, Stall};
 use replay::{HttpOptions, Options, Plan, Progress, Stop};
 use runlog::Phases;
 use std::path::Path;
-use std::time::Instant;
 use tempfile::TempDir;
 
 /// A schedule of one kind of request.
@@ -67,26 +66,11 @@ fn every_request_is_answered_and_its_phases_are_logged() {
 fn a_server_that_stands_still_makes_nobody_late_but_itself() {
     let (dir, site) = (TempDir::new().unwrap(), Site::new());
     let options = requests(dir.path(), "still", &format!("POST {}/echo", site.url()), 200, 4, "5s");
-    let (mut since, mut stood) = (None::<Instant>, None);
-    let summary = run_with(&options, &mut |_| match (since, stood) {
-        (None, _) => {
-            site.stand_still(true);
-            since = Some(Instant::now());
-        }
-        (Some(began), None) => {
-            site.stand_still(false);
-            stood = Some(began.elapsed().as_secs_f64());
-        }
-        _ => {}
-    });
-    let (s, stall_s) = (response(&summary), stood.unwrap());
+    let mut stall = Stall::of(&site);
+    let summary = run_with(&options, &mut |_| stall.next());
+    let s = response(&summary);
     assert_eq!((s.count, s.missing), (800, 0));
-    // Of ops due evenly, those within the stall wait for its end: Q(q) = stall · (q − (1 − f)) ÷ f with f = stall ÷ total.
-    let f = stall_s / 4.0;
-    for (q, found) in [(0.5, s.response.p50_ns), (0.9, s.response.p90_ns), (0.99, s.response.p99_ns), (1.0, s.response.max_ns)] {
-        let (found, wanted) = (found.unwrap() as f64 / 1e9, (stall_s * (q - (1.0 - f)) / f).max(0.0));
-        assert!((found - wanted).abs() < 0.15, "q {q}: {found} s, the closed form says {wanted} s");
-    }
+    stall.explains(s, 4.0);
     assert!(summary.lateness.percentiles.p99_ns.unwrap() < 100_000_000, "{:?}", summary.lateness);
     assert!(!summary.lateness.late_by_cause.contains_key("no_connection"), "another connection is opened");
 }

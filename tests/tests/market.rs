@@ -10,7 +10,11 @@ use tokio::runtime::Runtime;
 
 /// Five seconds of `market-rest`, and how often each fault was injected.
 fn run(dir: &Path, config: WebConfig, headers: &[(&str, &str)]) -> (Summary, impl Fn(&str) -> u64 + use<>) {
-    let overrides = Overrides { duration_ns: Some(5_000_000_000), ..Overrides::default() };
+    run_for(5, dir, config, headers)
+}
+
+fn run_for(seconds: i64, dir: &Path, config: WebConfig, headers: &[(&str, &str)]) -> (Summary, impl Fn(&str) -> u64 + use<>) {
+    let overrides = Overrides { duration_ns: Some(seconds * 1_000_000_000), ..Overrides::default() };
     let workload = fixtures::preset("market-rest").unwrap().with(&overrides).unwrap();
     let runtime = Runtime::new().unwrap();
     replayed(dir, &runtime, &workload, config, headers)
@@ -60,16 +64,33 @@ fn every_preset_of_the_market_is_answered() {
                 (event.at_ns, event.over_ns) = (at * 1_000_000_000, event.over_ns / 20);
             }
         }
-        let runtime = Runtime::new().unwrap();
-        let (summary, _) = replayed(dir.path(), &runtime, &workload, WebConfig::default(), &[]);
-        assert_eq!(summary.run.unsent.len(), 0, "{name}: {:?}", summary.run.unsent);
-        for s in &summary.series {
-            assert_eq!((s.missing, s.duplicates, s.unresolved, s.errors.len()), (0, 0, 0, 0), "{name}: {s:?}");
-            assert!(s.count > 0, "{name}: {}", s.name);
-        }
-        if let Some(sockets) = &summary.sockets {
-            assert!(sockets.opened > 0 && sockets.at_end == 0, "{name}: {sockets:?}");
-        }
+        answered(dir.path(), &workload);
+    }
+}
+
+/// Replays a workload; everything is answered, and no WebSocket is left open.
+fn answered(dir: &Path, workload: &Workload) -> Summary {
+    let (name, runtime) = (&workload.name, Runtime::new().unwrap());
+    let (summary, _) = replayed(dir, &runtime, workload, WebConfig::default(), &[]);
+    assert_eq!(summary.run.unsent.len(), 0, "{name}: {:?}", summary.run.unsent);
+    for s in &summary.series {
+        assert_eq!((s.missing, s.duplicates, s.unresolved, s.errors.len()), (0, 0, 0, 0), "{name}: {s:?}");
+        assert!(s.count > 0, "{name}: {}", s.name);
+    }
+    if let Some(sockets) = &summary.sockets {
+        assert!(sockets.opened > 0 && sockets.at_end == 0, "{name}: {sockets:?}");
+    }
+    summary
+}
+
+#[test]
+#[ignore = "takes minutes: make test-long"]
+fn bursts_and_storms_take_their_whole_course() {
+    for (name, opened, peak) in [("reconnect-storm", 3 * 500, 500), ("market-burst", 400, 400)] {
+        let dir = TempDir::new().unwrap();
+        let sockets = answered(dir.path(), &fixtures::preset(name).unwrap()).sockets.unwrap();
+        let near = |found: u64, wanted: u64| found.abs_diff(wanted) <= wanted / 10;
+        assert!(near(sockets.opened, opened) && near(sockets.peak, peak), "{name}: {sockets:?}");
     }
 }
 
@@ -97,6 +118,18 @@ fn what_comes_too_late_is_late() {
     let late: u64 = summary.series.iter().map(|s| s.late).sum();
     assert!(injected("late") > 3);
     assert_eq!(late, injected("late"), "{:?}", summary.series);
+}
+
+#[test]
+fn who_asks_while_everything_stands_still_is_late_and_nobody_else() {
+    let dir = TempDir::new().unwrap();
+    // What is due within it is answered 2.1 s to 3.6 s later; its timeout is 2 s.
+    let (summary, injected) = run_for(3, dir.path(), with("stall=1500ms:3600ms"), &[]);
+    let (all, late) = summary.series.iter().fold((0, 0), |(all, late), s| (all + s.count, late + s.late));
+    assert!(injected("stall") > 30 && injected("stall") < all);
+    assert_eq!(late, injected("stall"), "{:?}", summary.series);
+    let bad: u64 = summary.series.iter().map(|s| s.errors.values().sum::<u64>() + s.missing).sum();
+    assert_eq!(bad, 0, "{:?}", summary.series);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use analyze::{Question, Series, Summary};
 use fixtures::{Population, Workload};
-use harness::Site;
+use harness::{Site, Stall};
 use replay::{Options, Plan, Progress, Stop};
 use runlog::Frame;
 use standin::{Service, WebConfig, WebFault, WebStandin};
@@ -130,26 +130,11 @@ fn a_server_that_stands_still_makes_nobody_late_but_itself() {
     let (dir, site) = (TempDir::new().unwrap(), Site::new());
     let url = format!("{}/socket", site.url().replace("http", "ws"));
     let options = talk(dir.path(), "still", &url, 20, "100ms", 4);
-    let (mut since, mut stood) = (None::<Instant>, None);
-    let summary = run_with(&options, &mut |_| match (since, stood) {
-        (None, _) => {
-            site.stand_still(true);
-            since = Some(Instant::now());
-        }
-        (Some(began), None) => {
-            site.stand_still(false);
-            stood = Some(began.elapsed().as_secs_f64());
-        }
-        _ => {}
-    });
-    let (s, stall_s) = (series(&summary, "say/echo"), stood.unwrap());
+    let mut stall = Stall::of(&site);
+    let summary = run_with(&options, &mut |_| stall.next());
+    let s = series(&summary, "say/echo");
     assert_eq!((s.missing, s.errors.len(), s.duplicates), (0, 0, 0));
-    // Of ops due evenly, those within the stall wait for its end: Q(q) = stall · (q − (1 − f)) ÷ f with f = stall ÷ total.
-    let f = stall_s / 3.9;
-    for (q, found) in [(0.5, s.response.p50_ns), (0.9, s.response.p90_ns), (0.99, s.response.p99_ns), (1.0, s.response.max_ns)] {
-        let (found, wanted) = (found.unwrap() as f64 / 1e9, (stall_s * (q - (1.0 - f)) / f).max(0.0));
-        assert!((found - wanted).abs() < 0.15, "q {q}: {found} s, the closed form says {wanted} s");
-    }
+    stall.explains(s, 3.9);
     assert!(summary.lateness.percentiles.p99_ns.unwrap() < 100_000_000, "{:?}", summary.lateness);
 }
 

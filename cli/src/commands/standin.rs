@@ -10,7 +10,8 @@ use std::time::Duration;
 pub fn run(args: &StandinArgs) -> Result<Exit> {
     let options = nats::options(&args.nats, "retempo standin")?;
     let (directory, workload) = directory(args)?;
-    let mut config = Config { seed: args.seed, faults: args.fault.clone(), ledger: args.ledger.clone(), ..Config::of(&workload) };
+    let mut config =
+        Config { seed: args.stand.seed, faults: args.fault.clone(), ledger: args.stand.ledger.clone(), ..Config::of(&workload) };
     (config.room_size_max, config.per_member) = (args.max_room_size, Duration::from_nanos(args.per_member as u64));
     config.stale = args.stale.map_or(config.stale, |ns| Duration::from_nanos(ns as u64));
     for (stage, service) in &args.service {
@@ -27,7 +28,7 @@ pub fn run(args: &StandinArgs) -> Result<Exit> {
         let (rooms, users) = directory.size();
         let standin = Standin::start(client, directory, config).await?;
         output::print(&format!("ready: {users} users in {rooms} rooms behind {}\n", options.servers[0]));
-        until_it_ends(args.lifetime).await?;
+        until_it_ends(args.stand.lifetime).await?;
         let injected = standin.injected().len();
         if injected > 0 {
             eprintln!("{injected} faults injected");

@@ -14,10 +14,10 @@ pub fn run(args: &StandinWebArgs) -> Result<Exit> {
         None => seed::of_workload("multitier", &Overrides::default())?.0.tables().get("worker").map(fixtures::Table::plain),
     };
     let config = WebConfig {
-        seed: args.seed,
+        seed: args.stand.seed,
         service: args.service_time,
         faults: args.fault.clone(),
-        ledger: args.ledger.clone(),
+        ledger: args.stand.ledger.clone(),
         rate_limit: args.rate_limit,
         token: args.token.clone(),
         push_every: Duration::from_nanos(args.push_every.max(1) as u64),
@@ -27,7 +27,7 @@ pub fn run(args: &StandinWebArgs) -> Result<Exit> {
     runtime.block_on(async {
         let standin = WebStandin::start(args.service, args.listen, config).await?;
         output::print(&format!("ready at {}\n", standin.url()));
-        until_it_ends(args.lifetime).await?;
+        until_it_ends(args.stand.lifetime).await?;
         let injected = standin.injected().len();
         if injected > 0 {
             eprintln!("{injected} faults injected");

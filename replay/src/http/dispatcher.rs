@@ -12,7 +12,6 @@ use hyper::body::Bytes;
 use runlog::{EventKind, Flags, Outcome};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Sleep where the loader has nothing ready, ns.
@@ -20,8 +19,8 @@ const STARVED_NS: i64 = 100_000;
 /// Longest sleep: signals are looked after at least this often, ns.
 const NAP_NS: i64 = 20_000_000;
 
-/// Looks this often whether the run is over, once everything has begun.
-const REST: Duration = Duration::from_millis(5);
+/// Looks this often whether the run is over, once everything has begun, ns.
+const REST_NS: i64 = 5_000_000;
 
 /// Starts exchanges at their times, and is the thread on which they run: what is due goes out without a word between threads.
 pub(crate) struct Dispatcher {
@@ -46,7 +45,7 @@ impl Dispatcher {
             let alarm = Alarm::new(shared.clock).expect("the system gives files");
             self.dispatch(&alarm).await;
             while !shared.finished() {
-                tokio::time::sleep(REST).await;
+                alarm.wait_until(shared.clock.now_ns() + REST_NS).await;
             }
         });
         // Requests whose responses nobody waits for any more.
