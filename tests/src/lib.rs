@@ -9,6 +9,7 @@ mod prometheus;
 mod proxy;
 mod site;
 mod stall;
+mod web;
 
 pub use echo::{Echo, echo_workload, echo_workload_of};
 pub use mongod::Mongod;
@@ -17,6 +18,7 @@ pub use proxy::Proxy;
 pub use site::Site;
 pub use stall::Stall;
 pub use standin::server::NatsServer;
+pub use web::{compiled, replayed, replayed_with};
 
 use analyze::{Line, Question, Summary};
 use fixtures::{Overrides, Population, Workload, preset};

@@ -1,9 +1,9 @@
 //! Over HTTP as over NATS: open loop, three times per op, everything logged, honest whatever the server does.
 
-use analyze::{Question, Summary};
-use fixtures::{Population, Workload};
-use harness::{Site, Stall};
-use replay::{HttpOptions, Options, Plan, Progress, Stop};
+use analyze::Summary;
+use fixtures::Workload;
+use harness::{Site, Stall, compiled, replayed, replayed_with};
+use replay::{HttpOptions, Options, Plan, Stop};
 use runlog::Phases;
 use std::path::Path;
 use tempfile::TempDir;
@@ -17,24 +17,6 @@ fn requests(dir: &Path, name: &str, target: &str, rate: u32, seconds: u32, timeo
          [arrivals]\nrate = {rate}\nduration = \"{seconds}s\"\nprocess = \"uniform\"\n"
     );
     compiled(dir, &Workload::parse(&text, "w.toml").unwrap())
-}
-
-fn compiled(dir: &Path, workload: &Workload) -> Options {
-    let population = Population::build(workload, 42, dir).unwrap();
-    let path = dir.join(format!("{}.parquet", workload.name));
-    fixtures::compile(workload, &population, &path, &mut |_| {}).unwrap();
-    Options::new(&path, &dir.join(&workload.name), "01TESTRUN0000000000000000H", wire::Options::default())
-}
-
-fn run_with(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Summary {
-    let plan = Plan::of(options).unwrap();
-    let report = replay::replay(options, &plan, &Stop::default(), progress).unwrap();
-    assert_eq!(report.dropped, 0);
-    analyze::analyze(&options.run_dir, &Question::default()).unwrap()
-}
-
-fn run(options: &Options) -> Summary {
-    run_with(options, &mut |_| {})
 }
 
 fn response(summary: &Summary) -> &analyze::Series {
@@ -51,7 +33,7 @@ fn phases(options: &Options) -> Vec<Phases> {
 fn every_request_is_answered_and_its_phases_are_logged() {
     let (dir, site) = (TempDir::new().unwrap(), Site::new());
     let options = requests(dir.path(), "all", &format!("POST {}/echo", site.url()), 200, 3, "5s");
-    let summary = run(&options);
+    let summary = replayed(&options);
     let s = response(&summary);
     assert_eq!((s.count, s.ok, s.missing, s.late), (600, 600, 0, 0), "{:?}", summary.evidence.first_errors);
     let (heard, phases) = (site.heard(), phases(&options));
@@ -67,7 +49,7 @@ fn a_server_that_stands_still_makes_nobody_late_but_itself() {
     let (dir, site) = (TempDir::new().unwrap(), Site::new());
     let options = requests(dir.path(), "still", &format!("POST {}/echo", site.url()), 200, 4, "5s");
     let mut stall = Stall::of(&site);
-    let summary = run_with(&options, &mut |_| stall.next());
+    let summary = replayed_with(&options, &mut |_| stall.next());
     let s = response(&summary);
     assert_eq!((s.count, s.missing), (800, 0));
     stall.explains(s, 4.0);
@@ -79,7 +61,7 @@ fn a_server_that_stands_still_makes_nobody_late_but_itself() {
 fn a_known_latency_is_what_is_measured() {
     let (dir, site) = (TempDir::new().unwrap(), Site::new());
     let options = requests(dir.path(), "known", &format!("GET {}/after/60", site.url()), 100, 3, "5s");
-    let summary = run(&options);
+    let summary = replayed(&options);
     let s = response(&summary);
     assert_eq!(s.ok, 300);
     let p50 = s.service.p50_ns.unwrap();
@@ -91,7 +73,7 @@ fn past_the_most_connections_requests_wait_and_say_so() {
     let (dir, site) = (TempDir::new().unwrap(), Site::new());
     let mut options = requests(dir.path(), "few", &format!("GET {}/after/50", site.url()), 60, 3, "20s");
     options.http.max_connections = 2;
-    let summary = run(&options);
+    let summary = replayed(&options);
     // 60 a second of 50 ms each need three connections.
     assert_eq!((summary.run.sent, response(&summary).ok), (180, 180), "{:?}", summary.run.unsent);
     assert!(summary.lateness.late_by_cause["no_connection"] > 90, "{:?}", summary.lateness);
@@ -122,7 +104,7 @@ fn whatever_a_server_does_is_an_honest_outcome() {
         for (name, target, class) in &cases {
             let dir = dir.path();
             scope.spawn(move || {
-                let summary = run(&requests(dir, name, target, 10, 2, "500ms"));
+                let summary = replayed(&requests(dir, name, target, 10, 2, "500ms"));
                 let s = response(&summary);
                 match class {
                     Some(class) => assert_eq!(s.errors.get(*class), Some(&20), "{name}: {s:?}"),
@@ -174,7 +156,7 @@ duration = "2s"
         "steps.toml",
     )
     .unwrap();
-    let summary = run(&compiled(dir.path(), &workload));
+    let summary = replayed(&compiled(dir.path(), &workload));
     let heard = site.heard();
     let (searches, records): (Vec<_>, Vec<_>) = (0..).zip(&heard).partition(|(_, line)| line.starts_with("/search"));
     assert!(searches.len() > 40 && records.len() == searches.len(), "{} and {}", searches.len(), records.len());
@@ -222,7 +204,7 @@ fn a_check_that_does_not_hold_is_an_error_of_its_name() {
         ("other", "/status/500", "gone = \"status == 404\"", Some("check:gone")),
         ("plain", "/status/500", "json = \"/a exists\"", Some("500")),
     ] {
-        let summary = run(&compiled(dir.path(), &workload(name, path, checks).unwrap()));
+        let summary = replayed(&compiled(dir.path(), &workload(name, path, checks).unwrap()));
         let s = response(&summary);
         match class {
             None => assert_eq!((s.ok, s.errors.len()), (20, 0), "{name}: {:?}", summary.evidence.first_errors),
@@ -245,7 +227,7 @@ fn sessions_may_own_their_connections() {
     );
     let mut options = compiled(dir.path(), &Workload::parse(&text, "w.toml").unwrap());
     options.connections = replay::Connections::Direct;
-    let summary = run(&options);
+    let summary = replayed(&options);
     assert!(response(&summary).ok > 30 && response(&summary).missing == 0, "{:?}", summary.series);
     let mut owners: std::collections::HashMap<u32, std::collections::HashSet<String>> = std::collections::HashMap::new();
     let batches = schedule::Reader::open(&options.schedule).unwrap().batches().unwrap();
@@ -300,7 +282,7 @@ fn certificates_are_checked_unless_any_will_do() {
         ("unknown", HttpOptions { resolve, ..HttpOptions::default() }, Some("tls")),
     ] {
         let options = Options { http, ..requests(dir.path(), name, "GET https://shop.test/", 20, 1, "5s") };
-        let summary = run(&options);
+        let summary = replayed(&options);
         match class {
             None => assert_eq!(response(&summary).ok, 20, "{name}: {:?}", summary.evidence.first_errors),
             Some(class) => assert_eq!(response(&summary).errors.get(class), Some(&20), "{name}: {:?}", response(&summary).errors),
@@ -314,7 +296,7 @@ fn many_requests_go_over_one_connection_of_http_2() {
     let (dir, site) = (TempDir::new().unwrap(), Site::new());
     let mut options = requests(dir.path(), "h2", &format!("GET {}/after/50", site.url()), 400, 2, "5s");
     options.http.http2 = true;
-    let summary = run(&options);
+    let summary = replayed(&options);
     let s = response(&summary);
     assert_eq!((s.count, s.ok, s.missing), (800, 800, 0), "{:?}", summary.evidence.first_errors);
     let p50 = s.response.p50_ns.unwrap();
@@ -335,7 +317,7 @@ fn each_session_keeps_its_own_cookies() {
     );
     let mut options = compiled(dir.path(), &Workload::parse(&text, "w.toml").unwrap());
     options.http.cookies = true;
-    let summary = run(&options);
+    let summary = replayed(&options);
     let asked = response(&summary).count as usize;
     let heard = site.heard();
     let (without, with): (Vec<&String>, Vec<&String>) = heard.iter().partition(|line| line.ends_with(" none"));
@@ -349,7 +331,7 @@ fn a_response_that_does_not_begin_in_time_is_told_by_its_name() {
     let (dir, site) = (TempDir::new().unwrap(), Site::new());
     let mut options = requests(dir.path(), "begin", &format!("GET {}/after/600", site.url()), 20, 2, "5s");
     options.http.first_byte_timeout = Some(std::time::Duration::from_millis(200));
-    let summary = run(&options);
+    let summary = replayed(&options);
     let s = response(&summary);
     assert_eq!((s.ok, s.errors.get("first_byte_timeout")), (0, Some(&40)), "{s:?}");
     assert!(s.response.max_ns.unwrap() < 500_000_000);

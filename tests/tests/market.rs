@@ -1,8 +1,8 @@
 //! REST against the market service: whatever goes wrong there is in the report under its own name, as often as the ledger says.
 
-use analyze::{Question, Summary};
-use fixtures::{Overrides, Population, Workload};
-use replay::{Options, Plan, Stop};
+use analyze::Summary;
+use fixtures::{Overrides, Workload};
+use harness::compiled;
 use standin::{Service, WebConfig, WebStandin};
 use std::path::Path;
 use tempfile::TempDir;
@@ -17,29 +17,26 @@ fn run_for(seconds: i64, dir: &Path, config: WebConfig, headers: &[(&str, &str)]
     let overrides = Overrides { duration_ns: Some(seconds * 1_000_000_000), ..Overrides::default() };
     let workload = fixtures::preset("market-rest").unwrap().with(&overrides).unwrap();
     let runtime = Runtime::new().unwrap();
-    replayed(dir, &runtime, &workload, config, headers)
+    against(dir, &runtime, &workload, config, headers)
 }
 
-fn replayed(
+fn against(
     dir: &Path,
     runtime: &Runtime,
     workload: &Workload,
     config: WebConfig,
     headers: &[(&str, &str)],
 ) -> (Summary, impl Fn(&str) -> u64 + use<>) {
-    let population = Population::build(workload, 42, dir).unwrap();
-    let path = dir.join("market.parquet");
-    fixtures::compile(workload, &population, &path, &mut |_| {}).unwrap();
     let standin = runtime.block_on(WebStandin::start(Service::Market, ([127, 0, 0, 1], 0).into(), config)).unwrap();
-    let mut options = Options::new(&path, &dir.join("run"), "01TESTRUN0000000000000000M", wire::Options::default());
+    let mut options = compiled(dir, workload);
     options.http.base_url = Some(standin.url());
     // What is late is waited for, at the end too.
     options.drain_timeout_ns = Some(4_000_000_000);
     options.http.headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    replay::replay(&options, &Plan::of(&options).unwrap(), &Stop::default(), &mut |_| {}).unwrap();
+    let summary = harness::replayed(&options);
     let injected = standin.injected();
     let count = move |fault: &str| injected.iter().filter(|i| i.fault == fault).count() as u64;
-    (analyze::analyze(&options.run_dir, &Question::default()).unwrap(), count)
+    (summary, count)
 }
 
 fn with(fault: &str) -> WebConfig {
@@ -71,7 +68,7 @@ fn every_preset_of_the_market_is_answered() {
 /// Replays a workload; everything is answered, and no WebSocket is left open.
 fn answered(dir: &Path, workload: &Workload) -> Summary {
     let (name, runtime) = (&workload.name, Runtime::new().unwrap());
-    let (summary, _) = replayed(dir, &runtime, workload, WebConfig::default(), &[]);
+    let (summary, _) = against(dir, &runtime, workload, WebConfig::default(), &[]);
     assert_eq!(summary.run.unsent.len(), 0, "{name}: {:?}", summary.run.unsent);
     for s in &summary.series {
         assert_eq!((s.missing, s.duplicates, s.unresolved, s.errors.len()), (0, 0, 0, 0), "{name}: {s:?}");

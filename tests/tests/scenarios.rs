@@ -1,8 +1,8 @@
 //! Scenarios of several steps against the search gateway: order, gates, binds, checks; what is wrong shows where it was injected.
 
-use analyze::{Question, ScenarioSummary, Summary};
-use fixtures::{Overrides, Population};
-use replay::{Options, Plan, Stop};
+use analyze::{ScenarioSummary, Summary};
+use fixtures::Overrides;
+use harness::{compiled, replayed};
 use standin::{Service, WebConfig, WebFault, WebStandin};
 use std::path::Path;
 use tempfile::TempDir;
@@ -12,20 +12,18 @@ use tokio::runtime::Runtime;
 fn run(dir: &Path, faults: &[&str]) -> (Summary, Ledger) {
     let overrides = Overrides { duration_ns: Some(6_000_000_000), rate_per_sec: Some(100.0), ..Overrides::default() };
     let workload = fixtures::preset("multitier").unwrap().with(&overrides).unwrap();
-    let population = Population::build(&workload, 42, dir).unwrap();
-    let path = dir.join("multitier.parquet");
-    let meta = fixtures::compile(&workload, &population, &path, &mut |_| {}).unwrap();
+    let mut options = compiled(dir, &workload);
+    let known = schedule::Reader::open(&options.schedule).unwrap().meta().known.clone();
     let runtime = Runtime::new().unwrap();
     let faults = faults.iter().map(|text| text.parse::<WebFault>().unwrap()).collect();
-    let config = WebConfig { faults, service: "2ms".parse().unwrap(), workers: meta.known.get("worker").cloned(), ..WebConfig::default() };
+    let config = WebConfig { faults, service: "2ms".parse().unwrap(), workers: known.get("worker").cloned(), ..WebConfig::default() };
     let standin = runtime.block_on(WebStandin::start(Service::Gateway, ([127, 0, 0, 1], 0).into(), config)).unwrap();
-    let mut options = Options::new(&path, &dir.join("run"), "01TESTRUN0000000000000000S", wire::Options::default());
     options.http.base_url = Some(standin.url());
     // What is late is waited for, at the end too.
     options.drain_timeout_ns = Some(4_000_000_000);
-    replay::replay(&options, &Plan::of(&options).unwrap(), &Stop::default(), &mut |_| {}).unwrap();
+    let summary = replayed(&options);
     let ledger = Ledger { injected: standin.injected(), served: standin.served(), heard: standin.heard() };
-    (analyze::analyze(&options.run_dir, &Question::default()).unwrap(), ledger)
+    (summary, ledger)
 }
 
 /// What the gateway knows of a run.

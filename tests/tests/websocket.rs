@@ -1,9 +1,8 @@
 //! Over WebSockets as over NATS and HTTP: open loop, three times per op, every push logged, honest whatever the server does.
 
-use analyze::{Question, Series, Summary};
-use fixtures::{Population, Workload};
-use harness::{Site, Stall};
-use replay::{Options, Plan, Progress, Stop};
+use fixtures::Workload;
+use harness::{Site, Stall, replayed, replayed_with, series};
+use replay::Options;
 use runlog::Frame;
 use standin::{Service, WebConfig, WebFault, WebStandin};
 use std::io::{Read, Write};
@@ -35,28 +34,9 @@ fn talk(dir: &Path, name: &str, url: &str, users: u32, every: &str, seconds: u32
 }
 
 fn compiled(dir: &Path, workload: &Workload) -> Options {
-    let population = Population::build(workload, 42, dir).unwrap();
-    let path = dir.join(format!("{}.parquet", workload.name));
-    fixtures::compile(workload, &population, &path, &mut |_| {}).unwrap();
-    let mut options = Options::new(&path, &dir.join(&workload.name), "01TESTRUN0000000000000000W", wire::Options::default());
+    let mut options = harness::compiled(dir, workload);
     options.http.connect_timeout = Duration::from_secs(1);
     options
-}
-
-fn run_with(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Summary {
-    let plan = Plan::of(options).unwrap();
-    let report = replay::replay(options, &plan, &Stop::default(), progress).unwrap();
-    assert_eq!(report.dropped, 0);
-    analyze::analyze(&options.run_dir, &Question::default()).unwrap()
-}
-
-fn run(options: &Options) -> Summary {
-    run_with(options, &mut |_| {})
-}
-
-fn series<'a>(summary: &'a Summary, name: &str) -> &'a Series {
-    let found = summary.series.iter().find(|s| s.name == name);
-    found.unwrap_or_else(|| panic!("no {name} in {:?}", summary.series.iter().map(|s| &s.name).collect::<Vec<_>>()))
 }
 
 fn frames(options: &Options) -> Vec<Frame> {
@@ -89,7 +69,7 @@ fn small(workload: &mut Workload) {
 fn every_push_is_logged_and_who_is_connected_is_known() {
     let dir = TempDir::new().unwrap();
     let (_runtime, standin, options) = market(dir.path(), "market-stream", &small, &[]);
-    let summary = run(&options);
+    let summary = replayed(&options);
     let (opened, first, gap) = (series(&summary, "open/opened"), series(&summary, "open/snapshot"), series(&summary, "open/snapshot:gap"));
     assert_eq!((opened.ok, first.ok, first.missing), (20, 20, 0), "{:?}", summary.evidence.first_errors);
     let pushes = frames(&options).iter().filter(|f| f.kind == 1 && f.answer != Frame::OTHER).count() as u64;
@@ -113,7 +93,7 @@ fn what_is_wrong_with_pushes_is_counted_as_the_ledger_counts_it() {
     let dir = TempDir::new().unwrap();
     let faults = ["wrong@push=5%", "big@push=1%", "disconnect@push=0.5%"];
     let (_runtime, standin, options) = market(dir.path(), "market-stream", &small, &faults);
-    let summary = run(&options);
+    let summary = replayed(&options);
     let injected = |fault: &str| standin.injected().iter().filter(|i| i.fault == fault).count() as u64;
     let failed = |name: &str| summary.checks.iter().find(|c| c.name == name).unwrap().failed;
     let ended = &summary.sockets.as_ref().unwrap().ended;
@@ -131,7 +111,7 @@ fn a_server_that_stands_still_makes_nobody_late_but_itself() {
     let url = format!("{}/socket", site.url().replace("http", "ws"));
     let options = talk(dir.path(), "still", &url, 20, "100ms", 4);
     let mut stall = Stall::of(&site);
-    let summary = run_with(&options, &mut |_| stall.next());
+    let summary = replayed_with(&options, &mut |_| stall.next());
     let s = series(&summary, "say/echo");
     assert_eq!((s.missing, s.errors.len(), s.duplicates), (0, 0, 0));
     stall.explains(s, 3.9);
@@ -142,7 +122,7 @@ fn a_server_that_stands_still_makes_nobody_late_but_itself() {
 fn a_known_latency_is_found() {
     let (dir, site) = (TempDir::new().unwrap(), Site::new());
     let url = format!("{}/socket/after/80", site.url().replace("http", "ws"));
-    let summary = run(&talk(dir.path(), "known", &url, 10, "100ms", 3));
+    let summary = replayed(&talk(dir.path(), "known", &url, 10, "100ms", 3));
     let s = series(&summary, "say/echo");
     let p50 = s.response.p50_ns.unwrap();
     assert!(s.count >= 250 && s.missing == 0 && (80_000_000..110_000_000).contains(&p50), "{s:?}");
@@ -201,13 +181,13 @@ fn servers_that_misbehave_are_told_apart_and_nothing_hangs() {
         [("mute", mute.as_str(), "connect_timeout"), ("gone", refusing.as_str(), "refused"), ("unauthorized", no_socket.as_str(), "401")]
     {
         let began = Instant::now();
-        let summary = run(&talk(dir.path(), name, url, 3, "200ms", 2));
+        let summary = replayed(&talk(dir.path(), name, url, 3, "200ms", 2));
         let opened = series(&summary, "open/opened");
         assert_eq!(opened.errors.get(class), Some(&3), "{name}: {opened:?}");
         assert!(summary.run.unsent["disconnected"] >= 20, "{name}: what has no WebSocket is not sent: {:?}", summary.run.unsent);
         assert!(summary.sockets.is_none() && began.elapsed() < Duration::from_secs(20), "{name}");
     }
-    let summary = run(&talk(dir.path(), "cut", &cut, 3, "200ms", 2));
+    let summary = replayed(&talk(dir.path(), "cut", &cut, 3, "200ms", 2));
     let sockets = summary.sockets.as_ref().unwrap();
     assert_eq!((sockets.opened, sockets.at_end, sockets.ended.get("reset")), (3, 0, Some(&3)), "{sockets:?}");
     assert_eq!(series(&summary, "open/opened").ok, 3);
@@ -216,7 +196,7 @@ fn servers_that_misbehave_are_told_apart_and_nothing_hangs() {
     let source = source.replace("OPEN /v1/stream", &format!("OPEN {deaf}")).replace("\"5s\"", "\"1s\"");
     let mut workload = Workload::parse(&source, "deaf.toml").unwrap();
     small(&mut workload);
-    let summary = run(&compiled(dir.path(), &workload));
+    let summary = replayed(&compiled(dir.path(), &workload));
     let sockets = summary.sockets.as_ref().unwrap();
     assert_eq!((sockets.opened, sockets.at_end, sockets.ended.get("unclosed")), (20, 0, Some(&20)), "{sockets:?}");
     assert_eq!((series(&summary, "open/snapshot").missing, series(&summary, "close/closed").missing), (20, 20), "a silent server");
@@ -234,7 +214,7 @@ fn sessions_drop_and_come_back_as_the_schedule_says() {
         }
     };
     let (_runtime, _standin, options) = market(dir.path(), "reconnect-storm", &change, &[]);
-    let summary = run(&options);
+    let summary = replayed(&options);
     let sockets = summary.sockets.as_ref().unwrap();
     assert_eq!((sockets.opened, sockets.peak, sockets.at_end), (60, 20, 0), "{sockets:?}");
     assert_eq!(sockets.ended.get("closed by us"), Some(&60), "{:?}", sockets.ended);
@@ -253,7 +233,7 @@ fn a_session_has_one_websocket_at_a_time() {
          [life]\nwithin = \"100ms\"\nbegins = [{{ to = \"on\", does = \"open\" }}]\n[[life.state]]\nname = \"on\"\nevery = {{ open = \"1500ms\" }}\n\
          [[action]]\nname = \"open\"\ntransport = \"websocket\"\ntarget = \"OPEN {url}\"\nanswers = {{ opened = 1 }}\n"
     );
-    let summary = run(&compiled(dir.path(), &Workload::parse(&text, "w.toml").unwrap()));
+    let summary = replayed(&compiled(dir.path(), &Workload::parse(&text, "w.toml").unwrap()));
     let opened = series(&summary, "open/opened");
     assert_eq!((opened.ok, opened.errors.get("already_open")), (5, Some(&5)), "{opened:?}");
 }
