@@ -170,7 +170,7 @@ fn start_nats(threads: &mut Threads, ways: Ways, opened: Vec<Connected>, options
         batches: ways.frames,
         released: ways.released,
         log: ways.sends,
-        rate_per_sec: plan.meta.peak_rate_per_sec * plan.tempo.speed(),
+        rate_per_sec: peak_rate_per_sec(plan),
         on_disconnect: options.on_disconnect,
         write_spacing_ns: options.write_spacing_ns,
         give_up_ns: drain_timeout_ns(options, plan),
@@ -182,6 +182,7 @@ fn start_nats(threads: &mut Threads, ways: Ways, opened: Vec<Connected>, options
 struct OverHttp {
     exchanges: Arc<Exchanges>,
     told: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
+    rate_per_sec: f64,
     write_spacing_ns: i64,
     give_up_ns: i64,
 }
@@ -203,6 +204,7 @@ impl OverHttp {
         Ok(OverHttp {
             exchanges: Arc::new(Exchanges::new(shared.clone(), options, &plan.meta, told.0.clone())?),
             told,
+            rate_per_sec: peak_rate_per_sec(plan),
             write_spacing_ns: options.write_spacing_ns,
             give_up_ns: drain_timeout_ns(options, plan),
         })
@@ -217,6 +219,7 @@ impl OverHttp {
             sockets: Sockets::new(self.exchanges.clone()),
             exchanges: self.exchanges,
             told: self.told.0,
+            rate_per_sec: self.rate_per_sec,
             write_spacing_ns: self.write_spacing_ns,
             give_up_ns: self.give_up_ns,
         };
@@ -282,8 +285,12 @@ fn request_pacing() -> Granted {
     Granted { sched_fifo: os::request_fifo(), timer_slack_ns: if slack { 1 } else { 50_000 } }
 }
 
+fn peak_rate_per_sec(plan: &Plan) -> f64 {
+    plan.meta.peak_rate_per_sec * plan.tempo.speed()
+}
+
 fn buffer_records(plan: &Plan, per_op: f64) -> usize {
-    let records = plan.meta.peak_rate_per_sec * plan.tempo.speed() * per_op * BUFFER_SECONDS;
+    let records = peak_rate_per_sec(plan) * per_op * BUFFER_SECONDS;
     (records as usize).clamp(*BUFFER_RECORDS.start(), *BUFFER_RECORDS.end())
 }
 

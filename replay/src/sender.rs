@@ -23,6 +23,8 @@ const LOOK_AFTER_AT_ONCE: usize = 64;
 /// Sleep where the loader has nothing ready, ns; longer by as much each time, between steps.
 const STARVED_NS: i64 = 100_000;
 const STARVED_MAX: i64 = 20;
+/// Does not sleep so shortly before a due time.
+const SPIN_NS: i64 = 20_000;
 /// Longest sleep: connections and signals are looked after at least this often, ns.
 const NAP_NS: i64 = 50_000_000;
 /// Bytes kept for a connection that takes no more, so that it does not hold up the others.
@@ -83,7 +85,7 @@ impl Sender {
             lane.take_over(connection);
         }
         let mut ready = Ready::default();
-        let mut spin = Spin::new(self.rate_per_sec);
+        let mut spin = Spin::new(SPIN_NS, self.rate_per_sec);
         let (mut next_write_ns, mut give_up_ns, mut starved) = (i64::MIN, None, 0);
         if let Some(releases) = &self.shared.releases {
             let me = std::thread::current();

@@ -2,7 +2,6 @@ use crate::clock::thread_cpu_ns;
 
 /// Above this rate nothing is gained by spinning.
 const SPIN_RATE_MAX: f64 = 20_000.0;
-const SPIN_NS: i64 = 20_000;
 /// Of a core, above which the spin is dropped.
 const OWN_CPU_MAX: f64 = 0.8;
 
@@ -13,8 +12,9 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
-    pub fn new(rate_per_sec: f64) -> Spin {
-        Spin { ns: if rate_per_sec <= SPIN_RATE_MAX { SPIN_NS } else { 0 }, since: (0, thread_cpu_ns()) }
+    /// `ns` before each due time, at these operations a second.
+    pub fn new(ns: i64, rate_per_sec: f64) -> Spin {
+        Spin { ns: if rate_per_sec <= SPIN_RATE_MAX { ns } else { 0 }, since: (0, thread_cpu_ns()) }
     }
 
     pub fn ns(&mut self, now_ns: i64) -> i64 {

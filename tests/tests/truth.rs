@@ -98,10 +98,17 @@ fn sampling_error(n: u64) -> f64 {
     ((2.0 / 1e-6f64).ln() / (2.0 * n as f64)).sqrt()
 }
 
-/// What the path there and back adds at most, on a busy machine.
+/// What the path there and back adds at most.
 const PATH_S: f64 = 0.04;
 
+/// A machine that is busy with other things adds more at times, so it is asked again; never does anything come out shorter.
 fn follows(service: &str, quantile_s: impl Fn(f64) -> f64) {
+    let beyond: Vec<String> = (0..5).map_while(|_| beyond(service, &quantile_s)).collect();
+    assert!(beyond.len() < 5, "{beyond:#?}");
+}
+
+/// What came out longer than it should.
+fn beyond(service: &str, quantile_s: impl Fn(f64) -> f64) -> Option<String> {
     let world = World::new();
     let (path, meta) = world.compile("small", 400.0, 5 * SEC);
     let mut config = Config::default();
@@ -112,11 +119,12 @@ fn follows(service: &str, quantile_s: impl Fn(f64) -> f64) {
     let s = series(&summary, "send/reply");
     assert_eq!((s.ok, s.missing), (2_000, 0));
     let e = sampling_error(s.count);
-    for (q, found) in [(0.5, s.response.p50_ns), (0.9, s.response.p90_ns), (0.95, s.response.p95_ns)] {
+    [(0.5, s.response.p50_ns), (0.9, s.response.p90_ns), (0.95, s.response.p95_ns)].into_iter().find_map(|(q, found)| {
         let found = found.unwrap() as f64 / 1e9;
         let (low, high) = (quantile_s((q - e).max(0.0)), quantile_s((q + e).min(0.999)) + PATH_S);
-        assert!(low <= found && found <= high, "{service}: q {q} is {found} s, and should be between {low} and {high}");
-    }
+        assert!(low <= found, "{service}: q {q} is {found} s, and should be at least {low}");
+        (found > high).then(|| format!("{service}: q {q} is {found} s, and should be at most {high}"))
+    })
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Gates that nobody answers are looked at this often.
 const EXPIRE: Duration = Duration::from_millis(20);
 /// Where nothing waits for an answer, what is told is taken this often: waking for each costs more than logging it.
-const LOOK_NS: i64 = 1_000_000;
+const LOOK_NS: i64 = 5_000_000;
 
 /// What happens to ops.
 pub(crate) enum Told {

@@ -8,6 +8,7 @@ use crate::ready::Ready;
 use crate::release::{Release, Released};
 use crate::sent_log::record;
 use crate::shared::{SentRecord, Shared, UNGATED};
+use crate::spin::Spin;
 use hyper::body::Bytes;
 use runlog::{EventKind, Flags, Outcome};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -16,6 +17,8 @@ use tokio::sync::Notify;
 
 /// Sleep where the loader has nothing ready, ns.
 const STARVED_NS: i64 = 100_000;
+/// Does not sleep so shortly before a due time, but looks for responses: to be woken takes tens of microseconds.
+const SPIN_NS: i64 = 60_000;
 /// Longest sleep: signals are looked after at least this often, ns.
 const NAP_NS: i64 = 20_000_000;
 
@@ -30,7 +33,9 @@ pub(crate) struct Dispatcher {
     pub exchanges: Arc<Exchanges>,
     pub sockets: Sockets,
     pub told: mpsc::Sender<Told>,
-    /// What falls within it begins together, ns.
+    /// Of the whole run, at its peak.
+    pub rate_per_sec: f64,
+    /// What falls within it begins together, ns; where there is such, CPU matters more than the time.
     pub write_spacing_ns: i64,
     /// How long what waits for a connection is kept once nothing more is due, ns.
     pub give_up_ns: i64,
@@ -54,6 +59,7 @@ impl Dispatcher {
 
     async fn dispatch(mut self, alarm: &Alarm) {
         let (mut ready, mut give_up_ns, mut next_start_ns) = (Ready::default(), None, i64::MIN);
+        let mut spin = Spin::new(if self.write_spacing_ns > 0 { 0 } else { SPIN_NS }, self.rate_per_sec);
         let released = Arc::new(Notify::new());
         if let Some(releases) = &self.shared.releases {
             let wake = released.clone();
@@ -88,9 +94,14 @@ impl Dispatcher {
                 Step::Done => now + NAP_NS,
             };
             let wait = self.released.next_ns().map_or(wait, |t| wait.min(t)).min(now + NAP_NS);
-            // Spinning for the last of it, as over NATS, would keep responses waiting, and made them later than it made sends earlier.
+            let wake = wait - spin.ns(now);
+            if now >= wake {
+                // Responses that are there are taken meanwhile.
+                tokio::task::yield_now().await;
+                continue;
+            }
             tokio::select! {
-                () = alarm.wait_until(wait) => {}
+                () = alarm.wait_until(wake) => {}
                 () = released.notified() => {}
             }
         }

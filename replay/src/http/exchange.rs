@@ -295,7 +295,8 @@ impl Exchanges {
         loop {
             let mut connection = match turn {
                 Turn::Take(connection) => connection,
-                Turn::Open(permit) => self.open(permit, server, phases).await?,
+                // Apart: most have a connection, and are the smaller for it.
+                Turn::Open(permit) => Box::pin(self.open(permit, server, phases)).await?,
             };
             phases.connection = connection.number;
             let began_ns = self.shared.clock.now_ns();

@@ -82,17 +82,26 @@ pub(crate) fn encode<'a>(
 
 /// What a frame holds.
 pub(super) struct Parts {
-    /// The first word of its target.
-    pub method: String,
-    url: String,
+    /// Method and URL.
+    target: String,
     headers: Vec<(String, String)>,
     pub payload: Bytes,
 }
 
 impl Parts {
+    fn split(&self) -> (&str, &str) {
+        self.target.split_once(' ').unwrap_or((&self.target, ""))
+    }
+
+    /// The first word of its target.
+    pub fn method(&self) -> &str {
+        self.split().0
+    }
+
     /// The path of its URL, as it stands there.
     pub fn path(&self) -> &str {
-        let after = self.url.split_once("://").map_or(self.url.as_str(), |(_, after)| after);
+        let url = self.split().1;
+        let after = url.split_once("://").map_or(url, |(_, after)| after);
         after.find('/').map_or("/", |at| &after[at..])
     }
 }
@@ -121,8 +130,7 @@ pub(super) fn parts(frame: &Bytes) -> Result<Parts, String> {
     for _ in 0..u32::from_le_bytes(*count) {
         headers.push(text(&mut at).zip(text(&mut at)).ok_or("has a header that is not UTF-8")?);
     }
-    let (method, url) = target.split_once(' ').unwrap_or((&target, ""));
-    Ok(Parts { method: method.to_owned(), url: url.to_owned(), headers, payload: frame.slice(at..) })
+    Ok(Parts { target, headers, payload: frame.slice(at..) })
 }
 
 /// The request that they make, and where it goes.
@@ -130,9 +138,10 @@ pub(super) fn parts(frame: &Bytes) -> Result<Parts, String> {
 /// # Errors
 /// A sentence: values that were bound make no URL, or no header.
 pub(super) fn request(parts: &Parts, options: &HttpOptions) -> Result<(Server, Request<Full<Bytes>>), String> {
-    let (server, uri) = address(&parts.url, options)?;
+    let (method, url) = parts.split();
+    let (server, uri) = address(url, options)?;
     let mut request = Request::new(Full::new(parts.payload.clone()));
-    *request.method_mut() = Method::from_bytes(parts.method.as_bytes()).map_err(|e| format!("{}: {e}", parts.method))?;
+    *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|e| format!("{method}: {e}"))?;
     headers(request.headers_mut(), parts, &uri, options)?;
     if options.http2 {
         // It says so in its first headers.
@@ -151,7 +160,7 @@ pub(super) fn request(parts: &Parts, options: &HttpOptions) -> Result<(Server, R
 /// # Errors
 /// As [`request`].
 pub(super) fn upgrade(parts: &Parts, options: &HttpOptions) -> Result<(Server, Request<()>), String> {
-    let (server, uri) = address(&parts.url, options)?;
+    let (server, uri) = address(parts.split().1, options)?;
     let mut request = Request::new(());
     headers(request.headers_mut(), parts, &uri, options)?;
     let ours =
@@ -171,7 +180,7 @@ fn path(uri: &Uri) -> &str {
 
 /// Those of an op and those of all, and the host.
 fn headers(into: &mut HeaderMap, parts: &Parts, uri: &Uri, options: &HttpOptions) -> Result<(), String> {
-    let wrong = |what: &dyn std::fmt::Display| format!("{} {}: {what}", parts.method, parts.url);
+    let wrong = |what: &dyn std::fmt::Display| format!("{}: {what}", parts.target);
     let host = uri.authority().expect("an address has one").as_str();
     into.insert(HOST, HeaderValue::from_str(host).map_err(|e| wrong(&e))?);
     for (name, value) in &parts.headers {
@@ -211,7 +220,8 @@ pub(super) fn address(url: &str, options: &HttpOptions) -> Result<(Server, Uri),
     let uri: Uri = whole.parse().map_err(|e| wrong(&whole, &e))?;
     match (uri.scheme(), uri.authority()) {
         (Some(scheme), Some(authority)) if matches!(scheme.as_str(), "http" | "https" | "ws" | "wss") => {
-            Ok((Server::of(scheme.as_str(), authority), uri.clone()))
+            let server = Server::of(scheme.as_str(), authority);
+            Ok((server, uri))
         }
         _ => Err(wrong(&whole, &"it names no server; say --base-url")),
     }

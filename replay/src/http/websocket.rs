@@ -114,9 +114,9 @@ impl Session {
             }
             self.socket.take_if(|socket| *socket.ended.borrow());
             match request::parts(&frame) {
-                Ok(parts) if parts.method == "OPEN" => self.open(record, parts).await,
-                Ok(parts) if parts.method == "SEND" => self.send(record, parts).await,
-                Ok(parts) if parts.method == "CLOSE" => self.close(record).await,
+                Ok(parts) if parts.method() == "OPEN" => self.open(record, parts).await,
+                Ok(parts) if parts.method() == "SEND" => self.send(record, parts).await,
+                Ok(parts) if parts.method() == "CLOSE" => self.close(record).await,
                 _ => self.exchanges.refuse(record, Outcome::BindFailed),
             }
         }
