@@ -105,6 +105,8 @@ fn each_fault_shows_in_its_scenario_step_and_check() {
         (&["drop@search=3%"][..], None, "closed", "drop"),
         (&["overload=0"][..], Some("record"), "overloaded", "overload"),
         (&["late@search=4%:2500ms"][..], None, "late", "late"),
+        // What is due within it is answered 2.2 s to 3.7 s later; the timeout of every step is 2 s.
+        (&["stall=4500ms:3700ms"][..], None, "late", "stall"),
     ] {
         let dir = TempDir::new().unwrap();
         let (summary, ledger) = run(dir.path(), faults);
