@@ -59,7 +59,11 @@ pub fn compose(folder: &Folder, rules: &Rules, name: &str, output: &Path) -> Res
         known.learn(&message?);
     }
     if known.ops.is_empty() {
-        return Err(Error::Capture { path: folder.path().to_owned(), what: "no operation was heard; check the subjects".into() });
+        let what = match folder.ledger().cut_off {
+            true => "was cut off before it wrote an operation down; remove it and capture again",
+            false => "no operation was heard; check the subjects",
+        };
+        return Err(Error::Capture { path: folder.path().to_owned(), what: what.into() });
     }
     known.link();
     let mut writing = Writing { writer: Writer::create(output)?, op: 0, slots: 0, binds: 0, known: &known };
