@@ -290,6 +290,11 @@ impl Check {
         self.subject == Subject::Status
     }
 
+    /// Whether it is about a header of the response.
+    pub fn is_about_headers(&self) -> bool {
+        matches!(self.subject, Subject::Header(_))
+    }
+
     /// The table that it looks things up in, and the column.
     ///
     /// ```

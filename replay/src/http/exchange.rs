@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -51,8 +51,10 @@ pub(super) enum Way {
 pub(super) struct Manner {
     pub way: Way,
     pub timeout: Duration,
-    /// Whether a check is about what was sent.
+    /// Whether a check is about what was sent, …
     pub keeps_sent: bool,
+    /// … or about a header. Headers that are kept keep the buffer that they were read into.
+    pub keeps_headers: bool,
 }
 
 impl Manner {
@@ -63,8 +65,13 @@ impl Manner {
             _ => Way::Http,
         };
         let rules = action.answers.iter().map(|&answer| &answers[usize::from(answer)]);
-        let keeps_sent = rules.flat_map(|rule| rule.checks.values()).any(Check::is_about_sent);
-        Manner { way, timeout: Duration::from_nanos(action.timeout_ns as u64), keeps_sent }
+        let mut checks = rules.flat_map(|rule| rule.checks.values());
+        Manner {
+            way,
+            timeout: Duration::from_nanos(action.timeout_ns as u64),
+            keeps_sent: checks.clone().any(Check::is_about_sent),
+            keeps_headers: checks.any(Check::is_about_headers),
+        }
     }
 }
 
@@ -118,14 +125,12 @@ impl Drop for Body {
     }
 }
 
-/// An exchange that has its turn.
-struct Begun {
-    record: SentRecord,
+/// What an op asks for.
+struct Asked {
     server: Server,
     request: Request<Full<Bytes>>,
     /// What checks may ask about.
     sent: Bytes,
-    turn: Turn,
 }
 
 /// What went wrong with an exchange: the class of the error, and its words.
@@ -194,19 +199,24 @@ impl Exchanges {
     }
 
     /// Makes the request of a frame.
-    pub async fn run(self: Arc<Self>, record: SentRecord, frame: Bytes) {
-        let begun = self.begin(record, &frame).await;
+    pub async fn run(self: Arc<Self>, mut record: SentRecord, frame: Bytes) {
+        let asked = self.asked(&record, &frame);
+        let turn = match &asked {
+            Some(asked) => self.turn(&mut record, &asked.server).await,
+            None => None,
+        };
         self.waiting_bytes.fetch_sub(frame.len() as i64, Relaxed);
         drop(frame);
-        let Some(Begun { mut record, server, request, sent, turn }) = begun else { return };
+        let Some((Asked { server, request, sent }, turn)) = asked.zip(turn) else { return };
         let sent_ns = self.shared.clock.now_ns();
         record.sent_ns = Some(sent_ns);
         self.tell(Told::Sent(record));
         let mut phases = no_phases(record.op);
-        let course = self.exchange(turn, (&server, record.session), request, &mut phases);
+        // Apart: an exchange is moved when it is made, and the smaller for it.
+        let course = Box::pin(self.exchange(turn, (&server, record.session), request, &mut phases));
         let answered = timeout(self.patience(&record, sent_ns), course).await;
         let received_ns = self.shared.clock.now_ns();
-        let (failed, headers, body, connection) = match answered {
+        let (failed, mut headers, body, connection) = match answered {
             // No answer, as the log will show.
             Err(_) => return,
             Ok(Ok((headers, body, connection))) => (None, headers, body, Some(connection)),
@@ -219,6 +229,9 @@ impl Exchanges {
         if let Some(jars) = &self.jars {
             jars.keep(record.session, &server, &headers);
         }
+        if !self.manners[usize::from(record.action)].keeps_headers {
+            headers = HeaderMap::new();
+        }
         let (op, action) = (record.op, record.action);
         self.tell(Told::Answered { op, action, failed, headers, body, sent, received_ns, phases: Some(Box::new(phases)) });
         if let Some(mut connection) = connection
@@ -228,32 +241,40 @@ impl Exchanges {
         }
     }
 
-    /// Waits for a turn, if it must; tells why there is none.
-    async fn begin(&self, mut record: SentRecord, frame: &Bytes) -> Option<Begun> {
+    /// What a frame asks for; refuses the op if it makes no request.
+    fn asked(&self, record: &SentRecord, frame: &Bytes) -> Option<Asked> {
         let decoded = request::parts(frame).and_then(|parts| Ok((request::request(&parts, &self.options)?, parts)));
         let Ok(((server, mut request), parts)) = decoded else {
-            self.refuse(record, Outcome::BindFailed);
+            self.refuse(*record, Outcome::BindFailed);
             return None;
         };
         if let Some(jars) = &self.jars {
             jars.add(record.session, &server, request.headers_mut(), &parts);
         }
-        let sent = self.sent(&record, parts);
-        let turn = match self.pool(&server, record.session).turn() {
-            Ok(turn) => turn,
-            Err(mut coming) => {
-                record.flags |= Flags::NO_CONNECTION;
-                let mut cancelled = self.cancelled.subscribe();
-                tokio::select! {
-                    turn = &mut coming => turn.expect("a pool outlives those that wait"),
-                    _ = cancelled.wait_for(|cancelled| *cancelled) => {
-                        self.refuse(record, Outcome::Cancelled);
-                        return None;
-                    }
-                }
-            }
+        Some(Asked { server, request, sent: self.sent(record, parts) })
+    }
+
+    /// A turn at once, or when it comes; refuses the op if none does.
+    async fn turn(&self, record: &mut SentRecord, server: &Server) -> Option<Turn> {
+        let coming = match self.pool(server, record.session).turn() {
+            Ok(turn) => return Some(turn),
+            Err(coming) => coming,
         };
-        Some(Begun { record, server, request, sent, turn })
+        record.flags |= Flags::NO_CONNECTION;
+        let turn = Box::pin(self.wait(coming)).await;
+        if turn.is_none() {
+            self.refuse(*record, Outcome::Cancelled);
+        }
+        turn
+    }
+
+    /// Waits for a turn; none comes once those that have not begun should not.
+    async fn wait(&self, coming: oneshot::Receiver<Turn>) -> Option<Turn> {
+        let mut cancelled = self.cancelled.subscribe();
+        tokio::select! {
+            turn = coming => Some(turn.expect("a pool outlives those that wait")),
+            _ = cancelled.wait_for(|cancelled| *cancelled) => None,
+        }
     }
 
     /// An op that goes nowhere.
@@ -300,11 +321,12 @@ impl Exchanges {
             };
             phases.connection = connection.number;
             let began_ns = self.shared.clock.now_ns();
+            let sending = connection.sender.send(request);
             let head = match self.options.first_byte_timeout {
-                None => connection.sender.send(request).await,
+                None => sending.await,
                 Some(limit) => {
                     let late = |_| failure("first_byte_timeout", &format!("nothing was answered in {limit:?}"));
-                    timeout(limit, connection.sender.send(request)).await.map_err(late)?
+                    timeout(limit, Box::pin(sending)).await.map_err(late)?
                 }
             };
             match head {
@@ -324,7 +346,7 @@ impl Exchanges {
                         drop(connection);
                         turn = match self.pool(server, session).turn() {
                             Ok(turn) => turn,
-                            Err(coming) => coming.await.expect("a pool outlives those that wait"),
+                            Err(coming) => Box::pin(coming).await.expect("a pool outlives those that wait"),
                         };
                     }
                     None => return Err(broken(failed.error())),
