@@ -6,7 +6,8 @@ use std::path::Path;
 /// File name of the manifest.
 pub const MANIFEST: &str = "run.json";
 
-/// Version of the run folder. History: 1.0, the first; 1.1, the log `keyed`, and `key` in `sends`.
+/// Version of the run folder. History: 1.0, the first; 1.1, the log `keyed`, and `key` in `sends`; 1.2, the logs `frames` and `checks`,
+/// and `opener` in `sends`; 1.3, `received_ns` in `checks`.
 pub const RUN_FORMAT: Format = Format { major: 1, minor: 3 };
 
 /// What a run was: enough, with the logs, to analyse it anywhere.
