@@ -1,7 +1,7 @@
 use crate::config::StageName;
 use crate::message::{ErrorReply, StoredMessage, now_ms, rfc3339};
 use crate::service::{Answer, Request, serve as answer};
-use crate::{Error, Shared};
+use crate::{Directory, Error, Shared};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -24,8 +24,6 @@ struct Kept {
     rooms: HashMap<String, Vec<String>>,
     threads: HashMap<String, Vec<String>>,
     order: VecDeque<String>,
-    /// What was said before the stand-in began, by room: numbers by id.
-    said: HashMap<u32, Arc<HashMap<String, u32>>>,
 }
 
 /// A message as history knows it.
@@ -123,71 +121,61 @@ impl History {
 /// A message of a room by its id, stored or said before.
 pub(crate) fn find(shared: &Shared, room: &str, id: &str) -> Option<Known> {
     shared.history.get(id).or_else(|| {
-        let number = *said_in(shared, room)?.get(id)?;
-        said(shared, room, number)
+        let directory = shared.directory();
+        let before = Before::of(shared, &directory, room)?;
+        Some(before.message(before.chat.number(before.room, id)?))
     })
 }
 
-/// Message `number` of what was said in a room before.
-fn said(shared: &Shared, room: &str, number: u32) -> Option<Known> {
-    let directory = shared.directory();
-    let (chat, rooms) = directory.said.as_ref()?;
-    let room = *rooms.get(room)?;
-    let bytes = chat.messages(room)?.bytes;
-    Some(known(shared, chat, chat.message(room, number), bytes))
+/// What was said in a room before the stand-in began.
+struct Before<'a> {
+    chat: &'a fixtures::Chat,
+    room: u32,
+    spec: &'a fixtures::MessagesSpec,
+    began_ms: i64,
 }
 
-fn known(shared: &Shared, chat: &fixtures::Chat, said: fixtures::Said, bytes: u32) -> Known {
-    let sender = &chat.users[said.sender as usize];
-    Known {
-        id: said.id,
-        account: sender.account.clone(),
-        user_id: sender.id.clone(),
-        at_ms: shared.began_ms - said.age_ns / 1_000_000,
-        text: "x".repeat(bytes as usize),
-        parent: said.parent,
-    }
-}
-
-/// Numbers by id of what was said in a room before; made when first asked for.
-fn said_in(shared: &Shared, room: &str) -> Option<Arc<HashMap<String, u32>>> {
-    let directory = shared.directory();
-    let (chat, rooms) = directory.said.as_ref()?;
-    let room = *rooms.get(room)?;
-    let count = chat.messages(room)?.count;
-    let mut kept = shared.history.0.lock().expect("no panic while locked");
-    let made = kept.said.entry(room).or_insert_with(|| Arc::new((0..count).map(|n| (chat.message(room, n).id, n)).collect()));
-    Some(made.clone())
-}
-
-/// The newest of what was said in a room before a time, the newest first.
-fn said_page(shared: &Shared, room: &str, before_ms: i64, limit: usize) -> Vec<Known> {
-    let directory = shared.directory();
-    let of_room = || {
+impl<'a> Before<'a> {
+    fn of(shared: &Shared, directory: &'a Directory, room: &str) -> Option<Before<'a>> {
         let (chat, rooms) = directory.said.as_ref()?;
         let room = *rooms.get(room)?;
-        Some((chat, room, chat.messages(room)?))
-    };
-    let Some((chat, number, spec)) = of_room() else { return Vec::new() };
-    let before = |n: &u32| shared.began_ms - chat.message(number, *n).age_ns / 1_000_000 < before_ms;
-    // Times rise with the number.
-    let (mut low, mut high) = (0, spec.count);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if before(&middle) { low = middle + 1 } else { high = middle }
+        Some(Before { chat, room, spec: chat.messages(room)?, began_ms: shared.began_ms })
     }
-    (0..low).rev().take(limit).map(|n| known(shared, chat, chat.message(number, n), spec.bytes)).collect()
-}
 
-/// Replies in a thread that began before the stand-in did.
-fn said_replies(shared: &Shared, room: &str, parent: &str) -> Vec<Known> {
-    let Some(index) = said_in(shared, room).and_then(|ids| ids.get(parent).copied()) else { return Vec::new() };
-    let directory = shared.directory();
-    let Some((chat, rooms)) = directory.said.as_ref() else { return Vec::new() };
-    let Some(&room) = rooms.get(room) else { return Vec::new() };
-    let Some(spec) = chat.messages(room) else { return Vec::new() };
-    let Some(thread) = (0..chat.threads(room)).find(|thread| chat.thread(room, *thread) == index) else { return Vec::new() };
-    (0..spec.replies).map(|n| known(shared, chat, chat.reply(room, thread, n), spec.bytes)).collect()
+    fn message(&self, number: u32) -> Known {
+        self.known(self.chat.message(self.room, number))
+    }
+
+    fn known(&self, said: fixtures::Said) -> Known {
+        let sender = &self.chat.users[said.sender as usize];
+        Known {
+            id: said.id,
+            account: sender.account.clone(),
+            user_id: sender.id.clone(),
+            at_ms: self.began_ms - said.age_ns / 1_000_000,
+            text: "x".repeat(self.spec.bytes as usize),
+            parent: said.parent,
+        }
+    }
+
+    /// The newest messages before a time, the newest first.
+    fn page(&self, before_ms: i64, limit: usize) -> Vec<Known> {
+        let earlier = |n: u32| self.began_ms - self.chat.message(self.room, n).age_ns / 1_000_000 < before_ms;
+        // Times rise with the number.
+        let (mut low, mut high) = (0, self.spec.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if earlier(middle) { low = middle + 1 } else { high = middle }
+        }
+        (0..low).rev().take(limit).map(|n| self.message(n)).collect()
+    }
+
+    /// Replies in the thread under a message.
+    fn replies(&self, parent: &str) -> Vec<Known> {
+        let thread = self.chat.number(self.room, parent).and_then(|number| self.chat.thread_of(self.room, number));
+        let replies = thread.into_iter().flat_map(|thread| (0..self.spec.replies).map(move |n| self.chat.reply(self.room, thread, n)));
+        replies.map(|said| self.known(said)).collect()
+    }
 }
 
 /// Subject of `msg.get` for a user and a room.
@@ -237,7 +225,8 @@ async fn history(shared: Arc<Shared>, request: Request) -> Answer {
     let (before_ms, limit) = (before.unwrap_or(i64::MAX), limit.unwrap_or(PAGE.0).clamp(1, PAGE.1));
     let mut page = shared.history.page(request.room(), before_ms, limit);
     let rest = limit - page.len();
-    page.extend(said_page(&shared, request.room(), before_ms, rest));
+    let directory = shared.directory();
+    page.extend(Before::of(&shared, &directory, request.room()).into_iter().flat_map(|before| before.page(before_ms, rest)));
     Ok(json!({ "messages": page.iter().map(|known| known.to_json(request.room())).collect::<Vec<_>>() }))
 }
 
@@ -252,7 +241,8 @@ async fn thread(shared: Arc<Shared>, request: Request) -> Answer {
     let Thread { thread_message_id, cursor, limit } = request.json()?;
     subscribed(&shared, &request)?;
     let parent = find(&shared, request.room(), &thread_message_id).ok_or_else(not_found)?;
-    let mut replies = said_replies(&shared, request.room(), &parent.id);
+    let directory = shared.directory();
+    let mut replies = Before::of(&shared, &directory, request.room()).map_or_else(Vec::new, |before| before.replies(&parent.id));
     replies.extend(shared.history.replies(&parent.id));
     let (from, limit) = (cursor.and_then(|c| c.parse().ok()).unwrap_or(0usize), limit.unwrap_or(PAGE.0).clamp(1, PAGE.1));
     let page: Vec<Value> = replies.iter().skip(from).take(limit).map(|known| known.to_json(request.room())).collect();

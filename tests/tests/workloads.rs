@@ -52,7 +52,7 @@ fn tested() -> impl Iterator<Item = &'static str> {
     // Those over HTTP are tested in market.rs and scenarios.rs.
     let over_nats = |name: &&str| preset(name).expect("a preset").active_actions().all(|action| action.transport == "nats");
     let names = PRESETS.iter().map(|preset| preset.name);
-    names.filter(|name| !name.ends_with("large")).filter(over_nats)
+    names.filter(over_nats)
 }
 
 /// Mostly they wait, so a few may do it together.
