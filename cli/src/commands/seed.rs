@@ -14,8 +14,7 @@ pub fn seed(args: &Fixture) -> Result<Exit> {
     let total = population.chat().map_or(0, |c| c.users.len() + c.rooms.len() + c.memberships.len());
     let bar = output::bar(total as u64, "seeding");
     let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
-    let (written, messages) = run(async {
-        let store = Store::connect(&args.mongo).await?;
+    let (written, messages) = in_store(&args.mongo, async |store| {
         let written = store.seed(&population, &workload.name, &site(&workload), now_ms, &mut |done| bar.set_position(done)).await?;
         let at_ms = store.seeded_at_ms(population.fingerprint()).await?.unwrap_or(now_ms);
         Ok((written, cassandra(args, &population, &site(&workload), at_ms, false).await?))
@@ -34,8 +33,7 @@ pub fn seed(args: &Fixture) -> Result<Exit> {
 pub fn teardown(args: &Fixture) -> Result<Exit> {
     let (population, workload) = fixture(args)?;
     must_be_built_in(args)?;
-    let removed = run(async {
-        let store = Store::connect(&args.mongo).await?;
+    let removed = in_store(&args.mongo, async |store| {
         if let Some(at_ms) = store.seeded_at_ms(population.fingerprint()).await? {
             cassandra(args, &population, &site(&workload), at_ms, true).await?;
         }
@@ -86,7 +84,7 @@ async fn cassandra(_: &Fixture, _: &Population, _: &str, _: i64, _: bool) -> std
 
 /// Refuses a store that does not hold the population of a schedule.
 pub fn require(uri: &str, meta: &Meta, schedule: &Path) -> Result<()> {
-    if run(async { Store::connect(uri).await?.holds(&meta.fingerprint).await })? {
+    if in_store(uri, async |store| store.holds(&meta.fingerprint).await)? {
         return Ok(());
     }
     let fingerprint = &meta.fingerprint[..meta.fingerprint.len().min(12)];
@@ -96,8 +94,16 @@ pub fn require(uri: &str, meta: &Meta, schedule: &Path) -> Result<()> {
     )))
 }
 
-fn run<T>(work: impl Future<Output = std::result::Result<T, fixtures::Error>>) -> Result<T> {
-    Ok(tokio::runtime::Runtime::new().map_err(could_not_run)?.block_on(work)?)
+/// Does something in the store at a URI, and leaves it.
+pub fn in_store<T>(uri: &str, work: impl AsyncFnOnce(&Store) -> std::result::Result<T, fixtures::Error>) -> Result<T> {
+    let runtime = tokio::runtime::Runtime::new().map_err(could_not_run)?;
+    let done = runtime.block_on(async {
+        let store = Store::connect(uri).await?;
+        let done = work(&store).await;
+        store.close().await;
+        done
+    });
+    Ok(done?)
 }
 
 fn fixture(args: &Fixture) -> Result<(Population, Workload)> {

@@ -2,7 +2,6 @@ use super::{nats, seed};
 use crate::args::StandinArgs;
 use crate::failure::{Exit, Result, could_not_run, usage};
 use crate::output;
-use fixtures::mongo::Store;
 use fixtures::{Overrides, Workload};
 use standin::{Config, Directory, Standin};
 use std::time::Duration;
@@ -62,8 +61,7 @@ fn directory(args: &StandinArgs) -> Result<(Directory, Workload)> {
         None => seed::of_workload("medium", &Overrides::default())?,
     };
     if let Some(uri) = &args.mongo {
-        let runtime = tokio::runtime::Runtime::new().map_err(could_not_run)?;
-        let stored = runtime.block_on(async { Store::connect(uri).await?.load(&seed::site(&workload)).await })?;
+        let stored = seed::in_store(uri, async |store| store.load(&seed::site(&workload)).await)?;
         let mut directory = Directory::from_store(&stored);
         // Messages are not in MongoDB; they follow from the schedule.
         if let Some(chat) = population.chat() {
