@@ -20,6 +20,7 @@ mod collector;
 mod cookies;
 mod dispatcher;
 mod exchange;
+pub(crate) mod place;
 mod pool;
 pub(crate) mod request;
 mod websocket;
@@ -65,10 +66,11 @@ impl HttpOptions {
     /// assert_eq!(options.host("http://127.0.0.1:80@shop.test/").as_deref(), Some("shop.test"));
     /// ```
     pub fn host(&self, url: &str) -> Option<String> {
-        let (server, _) = request::address(url, &HttpOptions { base_url: None, ..self.clone() }).ok()?;
+        let (place, _) = place::Places::new(None).find(url).ok()?;
+        let server = &place.server;
         let name = format!("{}:{}", server.host, server.port);
         let resolved = self.resolve.iter().find(|(from, _)| *from == name).map(|(_, address)| address.ip().to_string());
-        Some(resolved.unwrap_or(server.host))
+        Some(resolved.unwrap_or_else(|| server.host.clone()))
     }
 }
 

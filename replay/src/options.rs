@@ -1,4 +1,4 @@
-use crate::http::request;
+use crate::http::place;
 use schedule::{Batch, Meta, Reader, Tempo};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -296,7 +296,7 @@ impl Plan {
             self.ops_by_action[usize::from(row.action)] += 1;
             if self.transport == Transport::Web {
                 let transport = &self.meta.actions[usize::from(row.action)].transport;
-                let server = request::server(transport, row.target).map_err(|what| format!("op {}: {what}", row.op))?;
+                let server = place::server(transport, row.target).map_err(|what| format!("op {}: {what}", row.op))?;
                 if transport == "websocket" {
                     self.socket_sessions.insert(row.session);
                 }

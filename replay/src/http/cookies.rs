@@ -1,6 +1,7 @@
 //! Cookies, by session.
 
-use super::request::{Parts, Server};
+use super::place::Server;
+use super::request::Parts;
 use cookie_store::{CookieStore, RawCookie};
 use hyper::HeaderMap;
 use hyper::header::{COOKIE, HeaderValue, SET_COOKIE};

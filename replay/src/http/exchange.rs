@@ -1,8 +1,9 @@
 //! The course of one request: a connection, the request, the response. It decides nothing; it tells what happened when.
 
 use super::cookies::Jars;
+use super::place::{Places, Server};
 use super::pool::{Connection, Permit, Pool, Sender, Turn};
-use super::request::{self, Parts, Server};
+use super::request::{self, Parts};
 use super::{HttpOptions, collector::Told};
 use crate::options::{Connections, Error, Options};
 use crate::shared::{SentRecord, Shared};
@@ -79,14 +80,17 @@ impl Manner {
 pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
+/// By server; and by session, where each has connections of its own.
+type Pools = HashMap<(Arc<Server>, u32), Arc<Pool>>;
+
 /// What all exchanges of a run share.
 pub(crate) struct Exchanges {
     pub(super) shared: Arc<Shared>,
     pub(super) options: HttpOptions,
+    pub(super) places: Places,
     /// For WebSockets, and for requests.
     tls: [TlsConnector; 2],
-    /// By server; and by session, where each has connections of its own.
-    pools: Mutex<HashMap<(Server, u32), Arc<Pool>>>,
+    pools: Mutex<Pools>,
     by_session: bool,
     opened: AtomicU32,
     /// By action.
@@ -127,7 +131,7 @@ impl Drop for Body {
 
 /// What an op asks for.
 struct Asked {
-    server: Server,
+    server: Arc<Server>,
     request: Request<Full<Bytes>>,
     /// What checks may ask about.
     sent: Bytes,
@@ -159,6 +163,7 @@ impl Exchanges {
         }
         Ok(Exchanges {
             shared,
+            places: Places::new(options.base_url.as_deref()),
             options: options.clone(),
             tls: [plain, TlsConnector::from(Arc::new(config))],
             pools: Mutex::default(),
@@ -192,7 +197,7 @@ impl Exchanges {
         let _ = self.told.send(told);
     }
 
-    fn pool(&self, server: &Server, session: u32) -> Arc<Pool> {
+    fn pool(&self, server: &Arc<Server>, session: u32) -> Arc<Pool> {
         let mut pools = self.pools.lock().expect("no panic while locked");
         let key = (server.clone(), if self.by_session { session } else { 0 });
         pools.entry(key).or_insert_with(|| Pool::new(if self.by_session { 1 } else { self.options.max_connections })).clone()
@@ -243,7 +248,7 @@ impl Exchanges {
 
     /// What a frame asks for; refuses the op if it makes no request.
     fn asked(&self, record: &SentRecord, frame: &Bytes) -> Option<Asked> {
-        let decoded = request::parts(frame).and_then(|parts| Ok((request::request(&parts, &self.options)?, parts)));
+        let decoded = request::parts(frame).and_then(|parts| Ok((request::request(&parts, &self.places, &self.options)?, parts)));
         let Ok(((server, mut request), parts)) = decoded else {
             self.refuse(*record, Outcome::BindFailed);
             return None;
@@ -255,7 +260,7 @@ impl Exchanges {
     }
 
     /// A turn at once, or when it comes; refuses the op if none does.
-    async fn turn(&self, record: &mut SentRecord, server: &Server) -> Option<Turn> {
+    async fn turn(&self, record: &mut SentRecord, server: &Arc<Server>) -> Option<Turn> {
         let coming = match self.pool(server, record.session).turn() {
             Ok(turn) => return Some(turn),
             Err(coming) => coming,
@@ -308,7 +313,7 @@ impl Exchanges {
     async fn exchange(
         &self,
         mut turn: Turn,
-        (server, session): (&Server, u32),
+        (server, session): (&Arc<Server>, u32),
         mut request: Request<Full<Bytes>>,
         phases: &mut Phases,
     ) -> Outcomes<(HeaderMap, Body, Connection)> {
@@ -346,7 +351,7 @@ impl Exchanges {
                         drop(connection);
                         turn = match self.pool(server, session).turn() {
                             Ok(turn) => turn,
-                            Err(coming) => Box::pin(coming).await.expect("a pool outlives those that wait"),
+                            Err(coming) => coming.await.expect("a pool outlives those that wait"),
                         };
                     }
                     None => return Err(broken(failed.error())),

@@ -1,59 +1,19 @@
 //! An operation over HTTP or a WebSocket: its target, headers, a body. Between the loader and an exchange it is a frame of its own.
 
 use super::HttpOptions;
+use super::place::{Place, Places, Server};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use hyper::http::uri::{Authority, PathAndQuery};
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Uri, Version};
+use std::borrow::Cow;
+use std::sync::Arc;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use wire::Offsets;
 
 /// Headers that belong to a connection, which is ours.
 const OF_A_CONNECTION: [HeaderName; 3] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
-
-/// Where a request goes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Server {
-    pub tls: bool,
-    pub host: String,
-    pub port: u16,
-}
-
-impl Server {
-    fn of(scheme: &str, authority: &Authority) -> Server {
-        let tls = matches!(scheme, "https" | "wss");
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Server { tls, host, port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }) }
-    }
-}
-
-/// The server part of a target, `http://127.0.0.1:8080`; empty if it names none. What goes over a WebSocket that is open needs none.
-///
-/// # Errors
-/// A sentence: it is not what its transport wants.
-pub(crate) fn server<'a>(transport: &str, target: &'a str) -> Result<&'a str, String> {
-    let bad = || match transport {
-        "websocket" => format!("`{target}` is none of OPEN URL, like OPEN ws://127.0.0.1:8080/, SEND and CLOSE"),
-        _ => format!("`{target}` is not METHOD URL, like GET http://127.0.0.1:8080/"),
-    };
-    match transport {
-        "local" => return Ok(""),
-        "websocket" if matches!(target, "SEND" | "CLOSE") => return Ok(""),
-        _ => {}
-    }
-    let (method, url) = target.split_once(' ').ok_or_else(bad)?;
-    if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase()) || (transport == "websocket" && method != "OPEN") {
-        return Err(bad());
-    }
-    if url.starts_with('/') {
-        return Ok("");
-    }
-    let schemes = if transport == "websocket" { ["ws://", "wss://"] } else { ["http://", "https://"] };
-    let after = schemes.into_iter().find_map(|scheme| url.strip_prefix(scheme)).ok_or_else(bad)?;
-    let end = after.find(['/', '?', '#']).unwrap_or(after.len());
-    if end == 0 { Err(bad()) } else { Ok(&url[..url.len() - after.len() + end]) }
-}
 
 /// Appends the frame of a request, and says where its parts begin.
 pub(crate) fn encode<'a>(
@@ -81,16 +41,17 @@ pub(crate) fn encode<'a>(
 }
 
 /// What a frame holds.
-pub(super) struct Parts {
+pub(super) struct Parts<'a> {
+    frame: &'a Bytes,
     /// Method and URL.
-    target: String,
-    headers: Vec<(String, String)>,
+    target: &'a str,
+    headers: Vec<(&'a str, &'a str)>,
     pub payload: Bytes,
 }
 
-impl Parts {
+impl Parts<'_> {
     fn split(&self) -> (&str, &str) {
-        self.target.split_once(' ').unwrap_or((&self.target, ""))
+        self.target.split_once(' ').unwrap_or((self.target, ""))
     }
 
     /// The first word of its target.
@@ -104,88 +65,94 @@ impl Parts {
         let after = url.split_once("://").map_or(url, |(_, after)| after);
         after.find('/').map_or("/", |at| &after[at..])
     }
+
+    /// What stands in the frame, without a copy.
+    fn shared(&self, text: &str) -> Bytes {
+        self.frame.slice_ref(text.as_bytes())
+    }
 }
 
 /// Takes a frame apart.
 ///
 /// # Errors
 /// A sentence: values that were bound are no text.
-pub(super) fn parts(frame: &Bytes) -> Result<Parts, String> {
+pub(super) fn parts(frame: &Bytes) -> Result<Parts<'_>, String> {
     let mut at = 0;
     let number = |at: &mut usize| -> Option<usize> {
         let (length, _) = frame.get(*at..)?.split_first_chunk::<4>()?;
         *at += 4;
         Some(u32::from_le_bytes(*length) as usize)
     };
-    let text = |at: &mut usize| -> Option<String> {
+    let text = |at: &mut usize| -> Option<&str> {
         let length = number(at)?;
         let text = frame.get(*at..*at + length)?;
         *at += length;
-        String::from_utf8(text.to_vec()).ok()
+        std::str::from_utf8(text).ok()
     };
     let target = text(&mut at).ok_or("has no target in UTF-8")?;
-    let count = frame.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or("has no headers")?;
-    at += 4;
+    let count = number(&mut at).ok_or("has no headers")?;
     let mut headers = Vec::new();
-    for _ in 0..u32::from_le_bytes(*count) {
+    for _ in 0..count {
         headers.push(text(&mut at).zip(text(&mut at)).ok_or("has a header that is not UTF-8")?);
     }
-    Ok(Parts { target, headers, payload: frame.slice(at..) })
+    Ok(Parts { frame, target, headers, payload: frame.slice(at..) })
 }
 
 /// The request that they make, and where it goes.
 ///
 /// # Errors
 /// A sentence: values that were bound make no URL, or no header.
-pub(super) fn request(parts: &Parts, options: &HttpOptions) -> Result<(Server, Request<Full<Bytes>>), String> {
+pub(super) fn request(parts: &Parts, places: &Places, options: &HttpOptions) -> Result<(Arc<Server>, Request<Full<Bytes>>), String> {
     let (method, url) = parts.split();
-    let (server, uri) = address(url, options)?;
+    let (place, path) = address(parts, url, places)?;
     let mut request = Request::new(Full::new(parts.payload.clone()));
     *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|e| format!("{method}: {e}"))?;
-    headers(request.headers_mut(), parts, &uri, options)?;
+    headers(request.headers_mut(), parts, &place.host, options)?;
     if options.http2 {
         // It says so in its first headers.
         request.headers_mut().remove(HOST);
         *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = place.uri("http", path)?;
     } else {
         *request.version_mut() = Version::HTTP_11;
-        *request.uri_mut() = path(&uri).parse().map_err(|e| format!("{uri}: {e}"))?;
+        *request.uri_mut() = Uri::from(path);
     }
-    Ok((server, request))
+    Ok((place.server.clone(), request))
 }
 
 /// The request by which a WebSocket is opened, and where it goes.
 ///
 /// # Errors
 /// As [`request`].
-pub(super) fn upgrade(parts: &Parts, options: &HttpOptions) -> Result<(Server, Request<()>), String> {
-    let (server, uri) = address(parts.split().1, options)?;
+pub(super) fn upgrade(parts: &Parts, places: &Places, options: &HttpOptions) -> Result<(Arc<Server>, Request<()>), String> {
+    let (place, path) = address(parts, parts.split().1, places)?;
     let mut request = Request::new(());
-    headers(request.headers_mut(), parts, &uri, options)?;
+    headers(request.headers_mut(), parts, &place.host, options)?;
     let ours =
         [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", &generate_key())];
     for (name, value) in ours {
         request.headers_mut().insert(name, HeaderValue::from_str(value).map_err(|e| e.to_string())?);
     }
-    let authority = uri.authority().expect("an address has one");
-    let url = format!("{}://{authority}{}", if server.tls { "wss" } else { "ws" }, path(&uri));
-    *request.uri_mut() = url.parse().map_err(|e| format!("{url}: {e}"))?;
-    Ok((server, request))
+    *request.uri_mut() = place.uri("ws", path)?;
+    Ok((place.server.clone(), request))
 }
 
-fn path(uri: &Uri) -> &str {
-    uri.path_and_query().map_or("/", PathAndQuery::as_str)
+fn address(parts: &Parts, url: &str, places: &Places) -> Result<(Arc<Place>, PathAndQuery), String> {
+    let (place, path) = places.find(url)?;
+    let path = match path {
+        Cow::Borrowed(path) => PathAndQuery::from_maybe_shared(parts.shared(path)),
+        Cow::Owned(path) => PathAndQuery::try_from(path),
+    };
+    Ok((place, path.map_err(|e| format!("`{url}` is no URL: {e}"))?))
 }
 
 /// Those of an op and those of all, and the host.
-fn headers(into: &mut HeaderMap, parts: &Parts, uri: &Uri, options: &HttpOptions) -> Result<(), String> {
+fn headers(into: &mut HeaderMap, parts: &Parts, host: &HeaderValue, options: &HttpOptions) -> Result<(), String> {
     let wrong = |what: &dyn std::fmt::Display| format!("{}: {what}", parts.target);
-    let host = uri.authority().expect("an address has one").as_str();
-    into.insert(HOST, HeaderValue::from_str(host).map_err(|e| wrong(&e))?);
+    into.insert(HOST, host.clone());
     for (name, value) in &parts.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| wrong(&e))?;
-        let value = HeaderValue::from_str(value).map_err(|e| wrong(&e))?;
+        let value = HeaderValue::from_maybe_shared(parts.shared(value)).map_err(|e| wrong(&e))?;
         match () {
             () if OF_A_CONNECTION.contains(&name) => {}
             // A server that was chosen for all has a name of its own.
@@ -201,42 +168,18 @@ fn headers(into: &mut HeaderMap, parts: &Parts, uri: &Uri, options: &HttpOptions
     Ok(())
 }
 
-/// Where a URL goes with these options.
-pub(super) fn address(url: &str, options: &HttpOptions) -> Result<(Server, Uri), String> {
-    let wrong = |url: &str, e: &dyn std::fmt::Display| format!("`{url}` is no URL: {e}");
-    let url = url.split('#').next().unwrap_or_default();
-    let whole = match &options.base_url {
-        Some(base) => {
-            let path = if url.starts_with('/') {
-                url
-            } else {
-                let after = url.split_once("://").map_or(url, |(_, after)| after);
-                after.find(['/', '?']).map_or("/", |at| &after[at..])
-            };
-            format!("{}{}{path}", base.trim_end_matches('/'), if path.starts_with('/') { "" } else { "/" })
-        }
-        None => url.to_owned(),
-    };
-    let uri: Uri = whole.parse().map_err(|e| wrong(&whole, &e))?;
-    match (uri.scheme(), uri.authority()) {
-        (Some(scheme), Some(authority)) if matches!(scheme.as_str(), "http" | "https" | "ws" | "wss") => {
-            let server = Server::of(scheme.as_str(), authority);
-            Ok((server, uri))
-        }
-        _ => Err(wrong(&whole, &"it names no server; say --base-url")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn decoded(target: &str, headers: &[(&str, &str)], options: &HttpOptions) -> Result<(Server, Request<Full<Bytes>>), String> {
+        let places = Places::new(options.base_url.as_deref());
         let (mut frame, mut at) = (Vec::new(), Offsets::default());
         encode(&mut frame, target, headers.iter().copied(), b"body", &mut at);
         assert_eq!(&frame[at.payload..], b"body");
         assert!(headers.iter().zip(&at.header_values).all(|((_, value), at)| frame[*at..].starts_with(value.as_bytes())));
-        request(&parts(&frame.into())?, options)
+        let (server, request) = request(&parts(&frame.into())?, &places, options)?;
+        Ok((Server::clone(&server), request))
     }
 
     #[test]
@@ -268,7 +211,7 @@ mod tests {
     fn a_websocket_begins_as_a_request() {
         let (mut frame, mut at) = (Vec::new(), Offsets::default());
         encode(&mut frame, "OPEN ws://a.test:81/x?y", [("Authorization", "Bearer t")].into_iter(), b"", &mut at);
-        let (server, request) = upgrade(&parts(&frame.into()).unwrap(), &HttpOptions::default()).unwrap();
+        let (server, request) = upgrade(&parts(&frame.into()).unwrap(), &Places::new(None), &HttpOptions::default()).unwrap();
         assert_eq!((server.port, server.tls, request.uri().to_string()), (81, false, "ws://a.test:81/x?y".into()));
         assert_eq!(
             (&request.headers()["upgrade"], &request.headers()["authorization"]),
@@ -276,24 +219,8 @@ mod tests {
         );
         let mut frame = Vec::new();
         encode(&mut frame, "OPEN /x", std::iter::empty::<(&str, &str)>(), b"", &mut at);
-        let base = HttpOptions { base_url: Some("https://a.test".into()), ..HttpOptions::default() };
-        let (server, request) = upgrade(&parts(&frame.into()).unwrap(), &base).unwrap();
+        let base = Places::new(Some("https://a.test"));
+        let (server, request) = upgrade(&parts(&frame.into()).unwrap(), &base, &HttpOptions::default()).unwrap();
         assert_eq!((server.port, server.tls, request.uri().to_string()), (443, true, "wss://a.test/x".into()));
-    }
-
-    #[test]
-    fn servers_are_told_from_targets() {
-        assert_eq!(server("http", "GET http://127.0.0.1:8080/x?y"), Ok("http://127.0.0.1:8080"));
-        assert_eq!(server("http", "GET https://a.test?q"), Ok("https://a.test"));
-        assert_eq!(server("websocket", "OPEN wss://a.test/x"), Ok("wss://a.test"));
-        for (transport, target) in [("http", "GET /x"), ("websocket", "OPEN /x"), ("websocket", "SEND"), ("local", "")] {
-            assert_eq!(server(transport, target), Ok(""));
-        }
-        for wrong in ["get http://a/", "http://a/", "GET ftp://a/", "GET a/b", "GET http:///x", "GET ws://a/"] {
-            assert!(server("http", wrong).unwrap_err().contains("is not METHOD URL"), "{wrong}");
-        }
-        for wrong in ["GET ws://a/", "OPEN http://a/", "OPEN", "send"] {
-            assert!(server("websocket", wrong).unwrap_err().contains("is none of OPEN URL"), "{wrong}");
-        }
     }
 }

@@ -145,8 +145,8 @@ impl Session {
         self.exchanges.tell(Told::Answered { op, action, failed, headers, body, sent, received_ns, phases: phases.map(Box::new) });
     }
 
-    async fn open(&mut self, mut record: SentRecord, parts: Parts) {
-        let Ok((server, request)) = request::upgrade(&parts, &self.exchanges.options) else {
+    async fn open(&mut self, mut record: SentRecord, parts: Parts<'_>) {
+        let Ok((server, request)) = request::upgrade(&parts, &self.exchanges.places, &self.exchanges.options) else {
             return self.exchanges.refuse(record, Outcome::BindFailed);
         };
         let sent_ns = self.sent(&mut record);
@@ -198,7 +198,7 @@ impl Session {
         self.socket = Some(Socket { sink, ended, closing, reader, reading: reading.abort_handle() });
     }
 
-    async fn send(&mut self, mut record: SentRecord, parts: Parts) {
+    async fn send(&mut self, mut record: SentRecord, parts: Parts<'_>) {
         if self.socket.is_none() {
             return self.exchanges.refuse(record, Outcome::Disconnected);
         }
