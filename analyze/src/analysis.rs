@@ -19,7 +19,7 @@ use crate::verdict;
 use crate::wave::Grid;
 use rayon::prelude::*;
 use runlog::{EventKind, Outcome, State, StepMark};
-use schedule::{AnswerKind, Meta, units};
+use schedule::{Meta, units};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -206,7 +206,7 @@ fn names(meta: &Meta) -> BTreeMap<SeriesKey, String> {
             for (copy, suffix) in [(Copy::Each, ""), (Copy::First, ":first"), (Copy::Median, ":median"), (Copy::Last, ":last")] {
                 names.insert((a, answer, copy), format!("{name}{suffix}"));
             }
-            if meta.answers[usize::from(answer)].kind == AnswerKind::Push {
+            if meta.answers[usize::from(answer)].is_push() {
                 names.insert((a, answer, Copy::Gap), format!("{name}:gap"));
                 names.insert((a, answer, Copy::Staleness), format!("{name}:staleness"));
             }

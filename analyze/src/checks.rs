@@ -2,25 +2,28 @@
 
 use crate::input::Input;
 use crate::summary::CheckCount;
-use runlog::{Checked, chunks};
-use schedule::AnswerKind;
-use std::collections::BTreeMap;
+use runlog::{Checked, DueSent, chunks};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
-/// One per check that an answer was held against, by answer and name: of replies, those to the ops asked about, once the warm-up
-/// is over; of pushes, those received in the time.
+/// One per check that an answer was held against, by answer and name: of replies, those to ops that were due in the time, as in
+/// their series; of pushes, those received in it.
 ///
 /// # Errors
 /// The folder is damaged.
 pub(crate) fn checks(input: &Input, due_ns: &Range<i64>) -> Result<Vec<CheckCount>, runlog::Error> {
     let answers = &input.manifest.schedule.answers;
-    let is_push = |answer: u8| answers.get(usize::from(answer)).is_some_and(|rule| rule.kind == AnswerKind::Push);
-    let counts = |op: i64, answer: u8, received_ns: i64| {
-        let in_time = if is_push(answer) { received_ns < due_ns.end } else { input.ops.contains(&op) };
-        in_time && received_ns >= due_ns.start
+    let checked = chunks::<Checked>(&input.dir)?;
+    if checked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let not_due = not_due(input, due_ns)?;
+    let counts = |op: i64, answer: u8, received_ns: i64| match answers.get(usize::from(answer)) {
+        Some(rule) if rule.is_push() => due_ns.contains(&received_ns),
+        _ => input.ops.contains(&op) && !not_due.contains(&op),
     };
     let mut judged: BTreeMap<u8, (u64, BTreeMap<String, u64>)> = BTreeMap::new();
-    for chunk in chunks::<Checked>(&input.dir)? {
+    for chunk in checked {
         for c in chunk.read::<Checked>()? {
             for i in 0..c.op.len() {
                 if !counts(c.op.value(i), c.answer.value(i), c.received_ns.value(i)) {
@@ -42,4 +45,16 @@ pub(crate) fn checks(input: &Input, due_ns: &Range<i64>) -> Result<Vec<CheckCoun
         })
     });
     Ok(counted.collect())
+}
+
+/// Those of the ops asked about that were due at another time: of a warm-up, or after the end of a step.
+fn not_due(input: &Input, due_ns: &Range<i64>) -> Result<HashSet<i64>, runlog::Error> {
+    let mut ops = HashSet::new();
+    for chunk in &input.sends {
+        for c in chunk.read::<DueSent>()? {
+            let others = (0..c.op.len()).filter(|&i| !due_ns.contains(&c.intended_ns.value(i)) && input.ops.contains(&c.op.value(i)));
+            ops.extend(others.map(|i| c.op.value(i)));
+        }
+    }
+    Ok(ops)
 }

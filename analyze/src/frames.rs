@@ -7,7 +7,7 @@ use crate::summary::{Pushes, Sockets};
 use crate::tally::{Cell, Copy, SeriesKey};
 use arrow::array::Array;
 use runlog::{Frame, chunks};
-use schedule::AnswerKind;
+use schedule::AnswerRule;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -36,7 +36,7 @@ pub(crate) fn frames(input: &Input, due_ns: &Range<i64>) -> Result<Frames, runlo
     let (actions, answers) = (&input.manifest.schedule.actions, &input.manifest.schedule.answers);
     let is_push = |action: u16, answer: u8| {
         let theirs = actions.get(usize::from(action)).is_some_and(|a| a.answers.contains(&answer));
-        theirs && answers.get(usize::from(answer)).is_some_and(|rule| rule.kind == AnswerKind::Push)
+        theirs && answers.get(usize::from(answer)).is_some_and(AnswerRule::is_push)
     };
     for chunk in chunks::<Frame>(&input.dir)? {
         for c in chunk.read::<Frame>()? {

@@ -105,7 +105,7 @@ impl Rule {
             code: rule.code.iter().map(|p| Pointer::new(p)).collect(),
             duplicate: rule.duplicate.as_deref().map(Pointer::new),
             stamp: rule.stamp.as_deref().map(Pointer::new),
-            push: rule.kind == AnswerKind::Push,
+            push: rule.is_push(),
             checks: rule.checks.clone().into_iter().collect(),
         }
     }

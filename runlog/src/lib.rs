@@ -58,7 +58,7 @@ pub use table::{
     Sent, Status, Table,
 };
 pub use table::{BroadcastColumns, EventColumns, MetricColumns, ReplyColumns, SentColumns};
-pub use table::{CheckedColumns, FrameColumns, StepSent, StepSentColumns};
+pub use table::{CheckedColumns, DueSent, DueSentColumns, FrameColumns, StepSent, StepSentColumns};
 pub use table::{GatedSent, GatedSentColumns, KeySent, KeySentColumns, KeyedColumns};
 pub use table::{JoinBroadcast, JoinBroadcastColumns, JoinReply, JoinReplyColumns, JoinSent, JoinSentColumns};
 pub use table::{SizedReply, SizedReplyColumns};

@@ -391,6 +391,16 @@ table! {
 }
 
 table! {
+    /// When ops were due: those of [`Sent`].
+    DueSent, DueSentColumns, DueSentBuilder, "sends", has_op: true {
+        /// As in [`Sent`].
+        op: i64,
+        /// As in [`Sent`].
+        intended_ns: i64,
+    }
+}
+
+table! {
     /// What the gates did: those of [`Sent`] that had one.
     GatedSent, GatedSentColumns, GatedSentBuilder, "sends", has_op: true {
         /// As in [`Sent`].

@@ -250,6 +250,11 @@ impl AnswerRule {
     pub fn series_name(&self) -> &str {
         self.series.as_deref().unwrap_or(&self.name)
     }
+
+    /// Whether it answers no op, but is one of the pushes over a WebSocket.
+    pub fn is_push(&self) -> bool {
+        self.kind == AnswerKind::Push
+    }
 }
 
 impl Meta {
