@@ -91,5 +91,10 @@ class Bench:
             self.stop(child)
 
 
+def stolen_ticks():
+    """Time in which the host of this machine ran something else though we were ready, all cores, in ticks (proc(5))."""
+    return int(open("/proc/stat").readline().split()[8])
+
+
 def fifo_granted(manifest):
     return manifest["granted"]["sched_fifo"]

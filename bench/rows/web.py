@@ -1,13 +1,16 @@
 """HTTP beside oha, and WebSockets by the thousand."""
 import csv, io, json, os, subprocess
 
-from .tools import RETEMPO, ROOT, Skip, run
+from .tools import RETEMPO, ROOT, Skip, run, stolen_ticks
 from .sql import connect
 
 OHA = os.path.join(ROOT, "bench/opponents/bin/oha")
 OHA_VERSION = "1.16.0"
 RATE, SECONDS = 5_000, 10
+ARRIVALS = ["-q", str(RATE), "-z", f"{SECONDS}s", "-c", "100", "--no-tui"]
 SOCKETS = 5_000
+# Ticks of 10 ms in a round of 20 s on all cores: a thousandth of two.
+QUIET_TICKS = 4
 
 
 def oha():
@@ -39,29 +42,50 @@ def grid_error_ns(text):
 
 
 def client(bench):
+    """What a request costs on both sides."""
     opponent = oha()
     child, url = service(bench)
     schedule = bench.compile("http.toml", "http", "--rate", str(RATE), "--duration", f"{SECONDS}s")
-    together, evenly, lateness, late_us = [], [], [], []
+    together, evenly = [], []
     for _ in range(bench.rounds):
-        arguments = ["-q", str(RATE), "-z", f"{SECONDS}s", "-c", "100", "--no-tui", f"{url}/health"]
-        plain = run([opponent, *arguments, "--output-format", "json"], bench.folder)
+        plain = run([opponent, *ARRIVALS, f"{url}/health", "--output-format", "json"], bench.folder)
         done = sum(json.loads(plain.out)["statusCodeDistribution"].values())
-        starts = run([opponent, *arguments, "--output-format", "csv"], bench.folder)
         for costs, spacing in [(together, ["--write-spacing", "1ms"]), (evenly, [])]:
             ours, folder, _ = replay(bench, schedule, url, *spacing)
-            summary = bench.summary(folder)
-            count = sum(s["count"] for s in summary["series"])
-            if count != RATE * SECONDS or summary["run"]["unsent"]:
-                raise RuntimeError(f"{count} of {RATE * SECONDS} were answered")
-            costs.append((ours.cpu_s / count) / (plain.cpu_s / done))
-        theirs_ns, ours_ns = grid_error_ns(starts.out), summary["lateness"]["percentiles"]["p99_ns"]
-        lateness.append(theirs_ns / ours_ns)
-        late_us.append((round(theirs_ns / 1e3), round(ours_ns / 1e3)))
+            costs.append((ours.cpu_s / answered(bench.summary(folder))) / (plain.cpu_s / done))
     bench.stop(child)
     bench.row("http.cpu", together, 1.0, "CPU per request of a replay, its log and Parquet included ÷ that of oha, both at 5,000/s and in ticks of a millisecond", better="lower")
     bench.row("http.cpu_evenly", evenly, 3.0, "the same, each request at its own time, 200 µs apart: the kernel is entered and the server woken for each", better="lower")
-    bench.row("http.late_p99_5k", lateness, 20, f"how far oha's starts are from an even grid of 5,000/s (p99) ÷ our lateness (p99); both in µs: {late_us}")
+
+
+def answered(summary):
+    count = sum(s["count"] for s in summary["series"])
+    if count != RATE * SECONDS or summary["run"]["unsent"]:
+        raise RuntimeError(f"{count} of {RATE * SECONDS} were answered")
+    return count
+
+
+def lateness(bench):
+    """When requests begin on both sides. A host that runs others in our place makes each late, so rounds that it disturbed are
+    made again; rounds are chosen by the time that it stole, whatever they gave."""
+    opponent = oha()
+    child, url = service(bench)
+    schedule = bench.compile("http.toml", "http", "--rate", str(RATE), "--duration", f"{SECONDS}s")
+    rounds, quiet = [], 0
+    while quiet < bench.rounds and len(rounds) < 4 * bench.rounds:
+        before = stolen_ticks()
+        starts = run([opponent, *ARRIVALS, f"{url}/health", "--output-format", "csv"], bench.folder)
+        _, folder, _ = replay(bench, schedule, url)
+        stolen = stolen_ticks() - before
+        summary = bench.summary(folder)
+        answered(summary)
+        theirs_us, ours_us = round(grid_error_ns(starts.out) / 1e3), round(summary["lateness"]["percentiles"]["p99_ns"] / 1e3, 1)
+        rounds.append((stolen, theirs_us, ours_us))
+        quiet += stolen <= QUIET_TICKS
+    bench.stop(child)
+    taken = sorted(rounds)[:bench.rounds]
+    words = f"the {len(taken)} rounds of {len(rounds)} in which the host stole least; all, as ticks stolen, oha's µs and ours: {rounds}"
+    bench.row("http.late_p99_5k", [theirs / ours for _, theirs, ours in taken], 20, f"how far oha's starts are from an even grid of 5,000/s (p99) ÷ our lateness (p99); {words}")
 
 
 def sockets(bench):
