@@ -83,7 +83,7 @@ def lateness(bench):
         rounds.append((stolen, theirs_us, ours_us))
         quiet += stolen <= QUIET_TICKS
     bench.stop(child)
-    taken = sorted(rounds)[:bench.rounds]
+    taken = sorted(rounds, key=lambda r: r[0])[:bench.rounds]
     words = f"the {len(taken)} rounds of {len(rounds)} in which the host stole least; all, as ticks stolen, oha's µs and ours: {rounds}"
     bench.row("http.late_p99_5k", [theirs / ours for _, theirs, ours in taken], 20, f"how far oha's starts are from an even grid of 5,000/s (p99) ÷ our lateness (p99); {words}")
 
