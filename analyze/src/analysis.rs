@@ -465,8 +465,9 @@ fn run_info(f: &Findings, warmup_ns: i64, window_ns: i64) -> RunInfo {
         State::Complete => "complete",
         State::Interrupted => "interrupted",
     };
-    let granted =
-        format!("SCHED_FIFO {}, timer slack {} ns", if m.granted.sched_fifo { "granted" } else { "not granted" }, m.granted.timer_slack_ns);
+    let said = |granted| if granted { "granted" } else { "not granted" };
+    let (fifo, awake) = (said(m.granted.sched_fifo), said(m.granted.cpu_dma_latency));
+    let granted = format!("SCHED_FIFO {fifo}, cpu_dma_latency 0 {awake}, timer slack {} ns", m.granted.timer_slack_ns);
     RunInfo {
         id: m.run.clone(),
         folder: input.dir.display().to_string(),

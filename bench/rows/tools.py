@@ -1,5 +1,5 @@
 """Processes, their cost, and medians."""
-import os, shutil, signal, statistics, subprocess, sys, time
+import contextlib, os, shutil, signal, statistics, subprocess, sys, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RETEMPO = os.path.join(ROOT, "target/release/retempo")
@@ -94,6 +94,15 @@ class Bench:
 def stolen_ticks():
     """Time in which the host of this machine ran something else though we were ready, all cores, in ticks (proc(5))."""
     return int(open("/proc/stat").readline().split()[8])
+
+
+@contextlib.contextmanager
+def awake():
+    """No CPU sleeps deeply meanwhile, if that is granted, whoever runs: a limit of 0 µs on what waking one up may take (the kernel's PM QoS)."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            held.enter_context(open("/dev/cpu_dma_latency", "wb", 0)).write(bytes(4))
+        yield
 
 
 def fifo_granted(manifest):

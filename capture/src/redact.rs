@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::Sha256;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// What replaces letters and digits that must not be told.
 const FILLER: u8 = b'x';
@@ -94,6 +95,10 @@ pub struct Redactor {
     email: Regex,
     bearer: Regex,
     jwt: Regex,
+    /// `://USER:PASSWORD@`
+    user: Regex,
+    /// `access_token=SECRET`
+    parameter: Regex,
     /// What was redacted so far.
     pub redacted: Redacted,
 }
@@ -115,6 +120,8 @@ impl Redactor {
             email: regex(r"(?-u)[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"),
             bearer: regex(r"(?i-u)(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"),
             jwt: regex(r"(?-u)eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)?"),
+            user: regex(r#"(?-u)://([^/?#\s"'<>\\]+)@"#),
+            parameter: regex(&format!(r#"(?i-u)\b[a-z0-9_.-]*(?:{})[a-z0-9_.-]*=([^&;#\s"'<>]+)"#, SECRET_NAMES.join("|"))),
             redacted: Redacted::default(),
         }
     }
@@ -219,13 +226,29 @@ impl Redactor {
         }
     }
 
-    /// Emails, bearer tokens and JSON web tokens, wherever they stand.
+    /// Tokens, users of URLs, parameters of such names, and emails, wherever they stand.
     fn patterns(&mut self, mut text: Vec<u8>) -> Vec<u8> {
-        for (regex, what) in [(&self.jwt, "credentials"), (&self.bearer, "credentials"), (&self.email, "emails")] {
-            let found: Vec<std::ops::Range<usize>> = regex.find_iter(&text).map(|m| m.range()).collect();
-            for range in found {
-                text[range].iter_mut().for_each(|b| *b = filled(b));
-                *self.redacted.0.entry(what.to_owned()).or_default() += 1;
+        let found = |regex: &Regex, group: usize, text: &[u8]| -> Vec<Range<usize>> {
+            regex.captures_iter(text).filter_map(|found| Some(found.get(group)?.range())).collect()
+        };
+        let users = found(&self.user, 1, &text);
+        // The host of a URL with a user is no part of an address.
+        let is_host = |range: &Range<usize>| users.iter().any(|user| range.contains(&user.end));
+        let patterns = [
+            (&self.user, 1, "credentials"),
+            (&self.parameter, 1, "credentials"),
+            (&self.jwt, 0, "credentials"),
+            (&self.bearer, 0, "credentials"),
+            (&self.email, 0, "emails"),
+        ];
+        for (regex, group, what) in patterns {
+            for range in found(regex, group, &text) {
+                let part = &mut text[range.clone()];
+                if is_host(&range) || part.iter().all(|b| *b == filled(b)) {
+                    continue;
+                }
+                part.iter_mut().for_each(|b| *b = filled(b));
+                self.redacted.count(what);
             }
         }
         text
@@ -301,6 +324,22 @@ mod tests {
         let plain = r#"{ "b":1,  "a":"as it was" }"#;
         assert_eq!(text(&redactor.redact(message("a", "", plain)).payload), plain);
         assert_eq!(text(&redactor.redact(message("a", "", "no json, c@d.ee")).payload), "no json, x@x.xx");
+    }
+
+    #[test]
+    fn secrets_of_urls_and_forms_go_and_hosts_stay() {
+        for (text, wanted) in [
+            ("http://ann:hunter2@shop.test/a", "http://xxx:xxxxxxx@shop.test/a"),
+            ("see https://hunter2@h/, mail ann@shop.test", "see https://xxxxxxx@h/, mail xxx@xxxx.xxxx"),
+            ("/v1?access_token=hunter-2&count=3#top", "/v1?access_token=xxxxxx-x&count=3#top"),
+            ("user=ann&password=hunter2", "user=ann&password=xxxxxxx"),
+            ("/users/@me?a=b", "/users/@me?a=b"),
+            (r#"{"at":"http://h","to":"ann@shop.test"}"#, r#"{"at":"http://h","to":"xxx@xxxx.xxxx"}"#),
+        ] {
+            let mut redactor = Redactor::new(Policy::default());
+            assert_eq!(self::text(&redactor.redact(message("a", "", text)).payload), wanted);
+            assert_eq!(redactor.redacted.0.get("credentials").copied().unwrap_or(0), u64::from(text.contains("hunter")));
+        }
     }
 
     #[test]

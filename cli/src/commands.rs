@@ -3,6 +3,7 @@
 mod analyze;
 mod capture;
 mod check;
+mod command_line;
 mod compile;
 mod course;
 mod demo;

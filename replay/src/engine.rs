@@ -5,6 +5,7 @@ use crate::clock::{Clock, thread_cpu_ns};
 use crate::connection::Connection;
 use crate::decode::Decoder;
 use crate::encoder::Encoder;
+use crate::http::place::without_users;
 use crate::http::{Collector, Dispatcher, Exchanges, Sockets, Told};
 use crate::live::Live;
 use crate::loader::{self, FrameBatch, Loader};
@@ -109,7 +110,8 @@ fn run(
         decoder,
     };
     let manifest = manifest(options, plan, shared.connections.iter().map(|c| c.role), &opened, anchor_epoch_ns);
-    let granted = Arc::new(Mutex::new(Granted::default()));
+    let awake = os::request_awake();
+    let granted = Arc::new(Mutex::new(Granted { cpu_dma_latency: awake.is_ok(), ..Granted::default() }));
     let mut threads = Threads::default();
     // What cannot be used is told before there is a run.
     let over_http = (plan.transport == Transport::Web).then(|| OverHttp::new(&shared, options, plan)).transpose()?;
@@ -137,6 +139,7 @@ fn run(
     wait_for_the_end(&shared, options, plan, progress, steps.as_mut());
     shared.finish.store(true, Relaxed);
     let mut cpu_ns = threads.join();
+    drop(awake);
     shared.logged.store(true, Relaxed);
     let (logged, logger_cpu_ns) = logging.join().expect("the logger does not panic");
     logged?;
@@ -261,7 +264,7 @@ impl Threads {
     fn pace(&mut self, granted: &Arc<Mutex<Granted>>, run: impl FnOnce() + Send + 'static) {
         let asked = granted.clone();
         self.add("pacer", move || {
-            *asked.lock().expect("no panic while locked") = request_pacing();
+            request_pacing(&mut asked.lock().expect("no panic while locked"));
             run();
         });
     }
@@ -280,9 +283,9 @@ fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static
 }
 
 /// Timer slack of 1 ns and real-time scheduling, as far as they are granted.
-fn request_pacing() -> Granted {
+fn request_pacing(granted: &mut Granted) {
     let slack = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)).is_ok();
-    Granted { sched_fifo: os::request_fifo(), timer_slack_ns: if slack { 1 } else { 50_000 } }
+    (granted.sched_fifo, granted.timer_slack_ns) = (os::request_fifo(), if slack { 1 } else { 50_000 });
 }
 
 fn peak_rate_per_sec(plan: &Plan) -> f64 {
@@ -367,10 +370,8 @@ fn manifest(options: &Options, plan: &Plan, roles: impl Iterator<Item = Role>, o
     let mut target: Vec<String> = opened.iter().map(|c| format!("{} nats-server {}", c.server, c.info.version)).collect();
     target.dedup();
     if plan.transport == Transport::Web {
-        target = options.http.base_url.iter().cloned().collect();
-        if target.is_empty() {
-            target = plan.servers.iter().cloned().collect();
-        }
+        let base = options.http.base_url.iter().map(|url| without_users(url));
+        target = if base.len() > 0 { base.collect() } else { plan.servers.iter().map(|url| without_users(url)).collect() };
     }
     let connection = |(role, c): (Role, &Connected)| ConnectionInfo { role, server: c.server.to_string() };
     Manifest {

@@ -52,6 +52,7 @@ mod watch;
 
 pub use engine::{Report, replay, replay_steps};
 pub use http::HttpOptions;
+pub use http::place::without_users;
 pub use options::{Connections, Error, OnDisconnect, Options, Plan, TempoChoice, Transport};
 pub use promql::Promql;
 pub use receivers::{Listener, Receivers};

@@ -1,7 +1,8 @@
 //! What needs the system directly. The only file with unsafe code.
 #![allow(unsafe_code)]
 
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -11,6 +12,14 @@ pub(crate) fn request_fifo() -> bool {
     let parameter = libc::sched_param { sched_priority: 1 };
     // SAFETY: the pointer is to a live local; pid 0 is the calling thread.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) == 0 }
+}
+
+/// Asks that no CPU of this machine sleeps deeply for as long as the file is open: waking one up takes tens of microseconds, and on a
+/// virtual machine as long as its host likes. The format is that of the kernel's PM Quality of Service interface: microseconds, an `i32`.
+pub(crate) fn request_awake() -> io::Result<File> {
+    let mut limit = OpenOptions::new().write(true).open("/dev/cpu_dma_latency")?;
+    limit.write_all(&0_i32.to_ne_bytes())?;
+    Ok(limit)
 }
 
 /// Clock ticks per second of `/proc`.

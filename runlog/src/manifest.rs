@@ -7,8 +7,8 @@ use std::path::Path;
 pub const MANIFEST: &str = "run.json";
 
 /// Version of the run folder. History: 1.0, the first; 1.1, the log `keyed`, and `key` in `sends`; 1.2, the logs `frames` and `checks`,
-/// and `opener` in `sends`; 1.3, `received_ns` in `checks`.
-pub const RUN_FORMAT: Format = Format { major: 1, minor: 3 };
+/// and `opener` in `sends`; 1.3, `received_ns` in `checks`; 1.4, `cpu_dma_latency` of the manifest.
+pub const RUN_FORMAT: Format = Format { major: 1, minor: 4 };
 
 /// What a run was: enough, with the logs, to analyse it anywhere.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,6 +91,9 @@ pub struct Granted {
     pub sched_fifo: bool,
     /// Timer slack of the pacer, ns.
     pub timer_slack_ns: u64,
+    /// That no CPU sleeps deeply while the run goes on: a limit of 0 on what waking one up may take.
+    #[serde(default)]
+    pub cpu_dma_latency: bool,
 }
 
 /// The machine a run was made on.

@@ -123,9 +123,13 @@ async fn cut() -> Response {
     Body::from_stream(body).into_response()
 }
 
-/// A cookie for who has none; who has one is told it.
+/// A cookie for who has none; who has one is told it. A WebSocket is opened with or without.
 async fn cookie(State(heard): State<Heard>, request: Request) -> Response {
     let given = request.headers().get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or("none").to_owned();
+    if request.headers().contains_key(header::UPGRADE) {
+        heard.hear("/cookie/socket", &Bytes::from(given)).await;
+        return socket(State(heard), 0, request);
+    }
     let number = heard.hear("/cookie", &Bytes::from(given.clone())).await;
     if given == "none" {
         ([(header::SET_COOKIE, format!("session=s{number}; Path=/"))], given).into_response()

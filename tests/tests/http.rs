@@ -327,6 +327,47 @@ fn each_session_keeps_its_own_cookies() {
 }
 
 #[test]
+fn a_websocket_is_opened_with_the_cookies_of_its_session() {
+    let (dir, site) = (TempDir::new().unwrap(), Site::new());
+    let (url, address) = (site.url(), site.url().replace("http://", "ws://"));
+    let text = format!(
+        r#"
+name = "signed-in"
+[population]
+users = 5
+[[answer]]
+name = "response"
+whose = "inbox"
+[[scenario]]
+name = "sign_in"
+[[scenario.step]]
+name = "ask"
+transport = "http"
+target = "GET {url}/cookie"
+answers = {{ response = 1 }}
+[[scenario.step]]
+name = "open"
+transport = "websocket"
+target = "OPEN {address}/cookie"
+answers = {{ response = 1 }}
+[[scenario.step]]
+name = "close"
+transport = "websocket"
+target = "CLOSE"
+[arrivals]
+rate = 5
+duration = "3s"
+"#
+    );
+    let mut options = compiled(dir.path(), &Workload::parse(&text, "w.toml").unwrap());
+    options.http.cookies = true;
+    replayed(&options);
+    let heard = site.heard();
+    let opened: Vec<&str> = heard.iter().filter_map(|line| line.strip_prefix("/cookie/socket ")).collect();
+    assert!(opened.len() >= 3 && opened.iter().all(|cookie| cookie.starts_with("session=s")), "{heard:?}");
+}
+
+#[test]
 fn a_response_that_does_not_begin_in_time_is_told_by_its_name() {
     let (dir, site) = (TempDir::new().unwrap(), Site::new());
     let mut options = requests(dir.path(), "begin", &format!("GET {}/after/600", site.url()), 20, 2, "5s");

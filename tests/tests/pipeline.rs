@@ -16,6 +16,8 @@ fn every_op_is_answered_once() {
     let (report, summary) = world.run(&world.options(&path, "plain"));
     services.stop();
     assert_eq!(report.manifest.totals["sent"], 1_000);
+    let may_stay_awake = std::fs::OpenOptions::new().write(true).open("/dev/cpu_dma_latency").is_ok();
+    assert_eq!(report.manifest.granted.cpu_dma_latency, may_stay_awake);
     for name in ["send/reply", "send/broadcast"] {
         let s = series(&summary, name);
         assert_eq!((s.count, s.ok, s.missing, s.duplicates, s.unresolved), (1_000, 1_000, 0, 0, 0), "{name}");

@@ -1,4 +1,4 @@
-use super::replay::command_line;
+use super::command_line::command_line;
 use super::{http, nats};
 use crate::args::Check;
 use crate::failure::{Exit, Result, could_not_run};

@@ -1,5 +1,6 @@
 //! What `ramp` and `search` share: one run folder, a step after the other, each judged when it is over.
 
+use super::command_line::command_line;
 use super::{analyze as analyzing, http, nats, replay as replaying};
 use crate::args::{Course as CourseArgs, Outputs};
 use crate::failure::{Exit, Failure, Result, usage};
@@ -28,7 +29,7 @@ pub fn prepare(args: &CourseArgs, fastest: TempoChoice) -> Result<Prepared> {
     let run = ulid::Ulid::new().to_string();
     let run_dir = args.output.clone().unwrap_or_else(|| PathBuf::from("runs").join(&run));
     let options = Options {
-        command: replaying::command_line(),
+        command: command_line(),
         tempo: fastest,
         connections: replaying::connections(args.direct, args.connections),
         http,

@@ -1,4 +1,5 @@
-use super::replay::{Sent, command_line, prepare_dir, send};
+use super::command_line::command_line;
+use super::replay::{Sent, prepare_dir, send};
 use super::{compile, nats};
 use crate::args::{Demo, Nats};
 use crate::failure::{Exit, Result, could_not_run};

@@ -1,6 +1,6 @@
 //! Schedules made of schedules.
 
-use super::replay::command_line;
+use super::command_line::command_line;
 use crate::args::{Cut, Scale, Several};
 use crate::failure::{Exit, Result};
 use crate::output::must_not_exist;

@@ -3,7 +3,7 @@
 use super::nats;
 use crate::args::{Http, Nats};
 use crate::failure::{Result, usage};
-use replay::{HttpOptions, Plan, Transport};
+use replay::{HttpOptions, Plan, Transport, without_users};
 use std::time::Duration;
 
 /// How requests reach their servers. Secrets come from variables and files.
@@ -45,5 +45,5 @@ pub fn confirm(nats: &Nats, options: &wire::Options, http: &HttpOptions, plan: &
     let servers = http.base_url.iter().chain(plan.servers.iter().filter(|_| http.base_url.is_none()));
     let mut named = servers.filter(|url| !url.is_empty());
     let remote = named.find(|url| !http.host(url).is_some_and(|host| nats::is_local(&host)));
-    remote.map_or(Ok(()), |remote| nats::confirm_remote(nats, remote))
+    remote.map_or(Ok(()), |remote| nats::confirm_remote(nats, &without_users(remote)))
 }

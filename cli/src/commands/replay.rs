@@ -1,3 +1,4 @@
+use super::command_line::command_line;
 use super::{analyze as analyzing, http, nats, seed};
 use crate::args::{Listening, OnDisconnectArg, Replay, Sight};
 use crate::failure::{Exit, Result, could_not_run, usage};
@@ -174,25 +175,4 @@ pub fn prepare_dir(dir: &std::path::Path) -> Result<()> {
     let probe = dir.join(".probe");
     let writable = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&probe, "")).and_then(|()| std::fs::remove_file(&probe));
     writable.map_err(|e| usage(format!("cannot write the run folder {}: {e}; choose another with -o", dir.display())))
-}
-
-/// The command line for the manifest; what may be a secret is left out.
-pub fn command_line() -> Vec<String> {
-    let mut hide_next = false;
-    std::iter::once("retempo".to_owned())
-        .chain(std::env::args().skip(1))
-        .map(|arg| {
-            let hidden =
-                std::mem::replace(&mut hide_next, matches!(arg.as_str(), "--password" | "--token" | "--mongo" | "--header" | "-H"));
-            let secret = ["--password=", "--token=", "--mongo=", "--header=", "-H"].iter().find(|p| arg.starts_with(**p));
-            match (hidden, secret, arg.split_once('@')) {
-                (true, ..) => "***".into(),
-                (_, Some(prefix), _) => format!("{prefix}***"),
-                (.., Some((before, host))) if before.contains("://") => {
-                    format!("{}://***@{host}", before.split("://").next().unwrap_or("nats"))
-                }
-                _ => arg,
-            }
-        })
-        .collect()
 }

@@ -27,6 +27,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use url::Url;
 
 /// Bytes of a body or a message, at most; one that is longer is an error, and its connection is closed.
 pub(super) const BODY_MAX: i64 = 16 << 20;
@@ -95,7 +96,7 @@ pub(crate) struct Exchanges {
     opened: AtomicU32,
     /// By action.
     pub(super) manners: Vec<Manner>,
-    jars: Option<Jars>,
+    pub(super) jars: Option<Jars>,
     told: mpsc::Sender<Told>,
     /// True when those that have not begun should not.
     pub(super) cancelled: watch::Sender<bool>,
@@ -135,6 +136,8 @@ struct Asked {
     request: Request<Full<Bytes>>,
     /// What checks may ask about.
     sent: Bytes,
+    /// Where it goes, if cookies are kept.
+    url: Option<Url>,
 }
 
 /// What went wrong with an exchange: the class of the error, and its words.
@@ -212,7 +215,7 @@ impl Exchanges {
         };
         self.waiting_bytes.fetch_sub(frame.len() as i64, Relaxed);
         drop(frame);
-        let Some((Asked { server, request, sent }, turn)) = asked.zip(turn) else { return };
+        let Some((Asked { server, request, sent, url }, turn)) = asked.zip(turn) else { return };
         let sent_ns = self.shared.clock.now_ns();
         record.sent_ns = Some(sent_ns);
         self.tell(Told::Sent(record));
@@ -231,8 +234,8 @@ impl Exchanges {
                 (Some(class), HeaderMap::new(), words, None)
             }
         };
-        if let Some(jars) = &self.jars {
-            jars.keep(record.session, &server, &headers);
+        if let Some((jars, url)) = self.jars.as_ref().zip(url) {
+            jars.keep(record.session, &url, &headers);
         }
         if !self.manners[usize::from(record.action)].keeps_headers {
             headers = HeaderMap::new();
@@ -253,10 +256,8 @@ impl Exchanges {
             self.refuse(*record, Outcome::BindFailed);
             return None;
         };
-        if let Some(jars) = &self.jars {
-            jars.add(record.session, &server, request.headers_mut(), &parts);
-        }
-        Some(Asked { server, request, sent: self.sent(record, parts) })
+        let url = self.jars.as_ref().and_then(|jars| jars.add(record.session, &server, &mut request));
+        Some(Asked { server, request, sent: self.sent(record, parts), url })
     }
 
     /// A turn at once, or when it comes; refuses the op if none does.

@@ -1,8 +1,11 @@
 //! Where a URL goes: the server that it names, and the path there.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hyper::Uri;
 use hyper::header::HeaderValue;
 use hyper::http::uri::{Authority, Parts, PathAndQuery, Scheme};
+use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -24,6 +27,8 @@ pub(super) struct Place {
     authority: Authority,
     /// The `Host` of requests to it.
     pub host: HeaderValue,
+    /// The `Authorization` of requests that say none: that of the user in the URL.
+    pub authorization: Option<HeaderValue>,
 }
 
 impl Place {
@@ -32,11 +37,13 @@ impl Place {
         let uri: Uri = origin.parse().map_err(|e| wrong(&e))?;
         let known = uri.scheme_str().filter(|scheme| SCHEMES.contains(scheme)).zip(uri.authority());
         let (scheme, authority) = known.ok_or_else(|| wrong(&"it is none of http, https, ws and wss"))?;
+        let (user, address) = authority.as_str().rsplit_once('@').map_or((None, authority.as_str()), |(user, at)| (Some(user), at));
+        let authority: Authority = address.parse().map_err(|e| wrong(&e))?;
         let tls = matches!(scheme, "https" | "wss");
         let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let server = Server { tls, host: name, port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }) };
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|e| wrong(&e))?;
-        Ok(Place { server: Arc::new(server), authority: authority.clone(), host })
+        let host = HeaderValue::from_str(address).map_err(|e| wrong(&e))?;
+        Ok(Place { server: Arc::new(server), host, authorization: user.and_then(basic), authority })
     }
 
     /// A whole URL of this place, for HTTP (`http`) or for WebSockets (`ws`).
@@ -84,6 +91,32 @@ impl Places {
         known.insert(origin.to_owned(), place.clone());
         Ok((place, path))
     }
+}
+
+/// `name:password` as in a URL, for the Basic scheme of RFC 7617.
+fn basic(user: &str) -> Option<HeaderValue> {
+    let colon = if user.contains(':') { "" } else { ":" };
+    let login: Vec<u8> = percent_decode_str(user).chain(colon.bytes()).collect();
+    let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(login))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// A URL, or a list of them by commas, fit to be shown: `***` for users and passwords.
+///
+/// ```
+/// assert_eq!(replay::without_users("http://ann:secret@shop.test/a"), "http://***@shop.test/a");
+/// assert_eq!(replay::without_users("--server=nats://t@10.0.0.1,nats://10.0.0.2"), "--server=nats://***@10.0.0.1,nats://10.0.0.2");
+/// ```
+#[must_use]
+pub fn without_users(urls: &str) -> String {
+    let shown = |rest: &str| {
+        let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        rest[..authority].rfind('@').map_or(rest.to_owned(), |at| format!("***{}", &rest[at..]))
+    };
+    let mut parts = urls.split("://");
+    let before = parts.next().unwrap_or_default().to_owned();
+    std::iter::once(before).chain(parts.map(shown)).collect::<Vec<_>>().join("://")
 }
 
 /// A URL: the server that it names, `http://127.0.0.1:8080`, empty if it names none; and the rest.
@@ -135,7 +168,7 @@ mod tests {
             (None, "https://a.test/v1/x?q=1#f", true, "a.test 443 a.test /v1/x?q=1"),
             (None, "http://[::1]:81?q", false, "::1 81 [::1]:81 /?q"),
             (None, "ws://a.test", false, "a.test 80 a.test /"),
-            (None, "http://127.0.0.1:80@shop.test/", false, "shop.test 80 127.0.0.1:80@shop.test /"),
+            (None, "http://127.0.0.1:80@shop.test/", false, "shop.test 80 shop.test /"),
             (Some("http://b.test:8080/api/"), "https://a.test?q=1", false, "b.test 8080 b.test:8080 /api/?q=1"),
             (Some("http://b.test"), "/to?url=http://a.test/", false, "b.test 80 b.test /to?url=http://a.test/"),
             (Some("http://b.test"), "", false, "b.test 80 b.test /"),

@@ -4,7 +4,7 @@ use super::HttpOptions;
 use super::place::{Place, Places, Server};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Uri, Version};
 use std::borrow::Cow;
@@ -59,13 +59,6 @@ impl Parts<'_> {
         self.split().0
     }
 
-    /// The path of its URL, as it stands there.
-    pub fn path(&self) -> &str {
-        let url = self.split().1;
-        let after = url.split_once("://").map_or(url, |(_, after)| after);
-        after.find('/').map_or("/", |at| &after[at..])
-    }
-
     /// What stands in the frame, without a copy.
     fn shared(&self, text: &str) -> Bytes {
         self.frame.slice_ref(text.as_bytes())
@@ -107,7 +100,7 @@ pub(super) fn request(parts: &Parts, places: &Places, options: &HttpOptions) -> 
     let (place, path) = address(parts, url, places)?;
     let mut request = Request::new(Full::new(parts.payload.clone()));
     *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|e| format!("{method}: {e}"))?;
-    headers(request.headers_mut(), parts, &place.host, options)?;
+    headers(request.headers_mut(), parts, &place, options)?;
     if options.http2 {
         // It says so in its first headers.
         request.headers_mut().remove(HOST);
@@ -127,7 +120,7 @@ pub(super) fn request(parts: &Parts, places: &Places, options: &HttpOptions) -> 
 pub(super) fn upgrade(parts: &Parts, places: &Places, options: &HttpOptions) -> Result<(Arc<Server>, Request<()>), String> {
     let (place, path) = address(parts, parts.split().1, places)?;
     let mut request = Request::new(());
-    headers(request.headers_mut(), parts, &place.host, options)?;
+    headers(request.headers_mut(), parts, &place, options)?;
     let ours =
         [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-key", &generate_key())];
     for (name, value) in ours {
@@ -146,10 +139,10 @@ fn address(parts: &Parts, url: &str, places: &Places) -> Result<(Arc<Place>, Pat
     Ok((place, path.map_err(|e| format!("`{url}` is no URL: {e}"))?))
 }
 
-/// Those of an op and those of all, and the host.
-fn headers(into: &mut HeaderMap, parts: &Parts, host: &HeaderValue, options: &HttpOptions) -> Result<(), String> {
+/// Those of an op and those of all, the host, and who asks.
+fn headers(into: &mut HeaderMap, parts: &Parts, place: &Place, options: &HttpOptions) -> Result<(), String> {
     let wrong = |what: &dyn std::fmt::Display| format!("{}: {what}", parts.target);
-    into.insert(HOST, host.clone());
+    into.insert(HOST, place.host.clone());
     for (name, value) in &parts.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| wrong(&e))?;
         let value = HeaderValue::from_maybe_shared(parts.shared(value)).map_err(|e| wrong(&e))?;
@@ -164,6 +157,9 @@ fn headers(into: &mut HeaderMap, parts: &Parts, host: &HeaderValue, options: &Ht
     for (name, value) in &options.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| wrong(&e))?;
         into.insert(name, HeaderValue::from_str(value).map_err(|e| wrong(&e))?);
+    }
+    if let Some(login) = &place.authorization {
+        into.entry(AUTHORIZATION).or_insert_with(|| login.clone());
     }
     Ok(())
 }
@@ -180,6 +176,25 @@ mod tests {
         assert!(headers.iter().zip(&at.header_values).all(|((_, value), at)| frame[*at..].starts_with(value.as_bytes())));
         let (server, request) = request(&parts(&frame.into())?, &places, options)?;
         Ok((Server::clone(&server), request))
+    }
+
+    #[test]
+    fn the_user_of_a_url_signs_in_unless_a_header_does() {
+        let asks = |target: &str, headers: &[(&str, &str)], options: &HttpOptions| {
+            let (_, request) = decoded(target, headers, options).unwrap();
+            let said = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+            (said(HOST).unwrap(), said(AUTHORIZATION).unwrap_or_default())
+        };
+        let plain = HttpOptions::default();
+        // RFC 7617, section 2.
+        let aladdin = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
+        assert_eq!(asks("GET http://Aladdin:open%20sesame@a.test:81/", &[], &plain), ("a.test:81".into(), aladdin.into()));
+        assert_eq!(asks("GET http://ann@a.test/", &[], &plain).1, "Basic YW5uOg==", "no password");
+        assert_eq!(asks("GET http://ann@a.test/", &[("authorization", "Bearer t")], &plain).1, "Bearer t");
+        let base = HttpOptions { base_url: Some("http://Aladdin:open%20sesame@b.test".into()), ..plain.clone() };
+        assert_eq!(asks("GET http://ann@a.test/", &[], &base), ("b.test".into(), aladdin.into()));
+        let elsewhere = HttpOptions { base_url: Some("http://b.test".into()), ..plain };
+        assert_eq!(asks("GET http://ann@a.test/", &[], &elsewhere), ("b.test".into(), String::new()), "nobody of there is told here");
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Session {
     }
 
     async fn open(&mut self, mut record: SentRecord, parts: Parts<'_>) {
-        let Ok((server, request)) = request::upgrade(&parts, &self.exchanges.places, &self.exchanges.options) else {
+        let Ok((server, mut request)) = request::upgrade(&parts, &self.exchanges.places, &self.exchanges.options) else {
             return self.exchanges.refuse(record, Outcome::BindFailed);
         };
         let sent_ns = self.sent(&mut record);
@@ -156,6 +156,7 @@ impl Session {
             return self.answered(&record, Err(failure("already_open", &why)), None);
         }
         let exchanges = self.exchanges.clone();
+        let cookies = exchanges.jars.as_ref().and_then(|jars| Some((jars, jars.add(record.session, &server, &mut request)?)));
         let course = async {
             let (number, wire) = exchanges.connect(&server, false, &mut phases).await?;
             phases.connection = number;
@@ -171,6 +172,9 @@ impl Session {
             match opened {
                 Ok((stream, response)) => {
                     (phases.http_status, phases.first_byte_ns) = (response.status().as_u16(), first_byte_ns);
+                    if let Some((jars, url)) = cookies {
+                        jars.keep(record.session, &url, response.headers());
+                    }
                     Ok(stream)
                 }
                 Err(error) => Err(refused(&error)),
