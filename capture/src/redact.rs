@@ -2,6 +2,7 @@
 //! weighs what the original did.
 
 use hmac::{Hmac, Mac};
+use memchr::memmem;
 use regex::bytes::Regex;
 use runlog::Captured;
 use serde::{Deserialize, Serialize};
@@ -87,18 +88,52 @@ impl Redacted {
     fn count(&mut self, what: &str) {
         *self.0.entry(what.to_owned()).or_default() += 1;
     }
+
+    /// Fills parts of a text, and counts those that were not filled before.
+    fn take(&mut self, what: &str, text: &mut [u8], parts: &[Range<usize>]) {
+        for part in parts {
+            let part = &mut text[part.clone()];
+            if part.iter().any(|b| *b != filled(b)) {
+                part.iter_mut().for_each(|b| *b = filled(b));
+                self.count(what);
+            }
+        }
+    }
+}
+
+/// What is redacted wherever it stands.
+struct Pattern {
+    what: &'static str,
+    regex: Regex,
+    /// The part of a match that goes; 0 is all of it.
+    group: usize,
+    /// Stands in every match, and is found sooner.
+    needs: &'static [u8],
+}
+
+impl Pattern {
+    fn new(what: &'static str, needs: &'static str, group: usize, regex: &str) -> Pattern {
+        Pattern { what, regex: Regex::new(regex).expect("ours"), group, needs: needs.as_bytes() }
+    }
+
+    fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
+        if memmem::find(text, self.needs).is_none() {
+            return Vec::new();
+        }
+        if self.group == 0 {
+            return self.regex.find_iter(text).map(|found| found.range()).collect();
+        }
+        self.regex.captures_iter(text).filter_map(|found| Some(found.get(self.group)?.range())).collect()
+    }
 }
 
 /// Redacts one message after the other.
 pub struct Redactor {
     policy: Policy,
-    email: Regex,
-    bearer: Regex,
-    jwt: Regex,
     /// `://USER:PASSWORD@`
-    user: Regex,
-    /// `access_token=SECRET`
-    parameter: Regex,
+    user: Pattern,
+    email: Pattern,
+    others: [Pattern; 3],
     /// What was redacted so far.
     pub redacted: Redacted,
 }
@@ -114,14 +149,16 @@ fn is_secret(name: &str) -> bool {
 impl Redactor {
     /// By a policy, and credentials in any case.
     pub fn new(policy: Policy) -> Redactor {
-        let regex = |text: &str| Regex::new(text).expect("ours");
+        let names = SECRET_NAMES.join("|");
         Redactor {
             policy,
-            email: regex(r"(?-u)[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"),
-            bearer: regex(r"(?i-u)(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"),
-            jwt: regex(r"(?-u)eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)?"),
-            user: regex(r#"(?-u)://([^/?#\s"'<>\\]+)@"#),
-            parameter: regex(&format!(r#"(?i-u)\b[a-z0-9_.-]*(?:{})[a-z0-9_.-]*=([^&;#\s"'<>]+)"#, SECRET_NAMES.join("|"))),
+            user: Pattern::new("credentials", "@", 1, r#"(?-u)://([^/?#\s"'<>\\]+)@"#),
+            email: Pattern::new("emails", "@", 0, r"(?-u)[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"),
+            others: [
+                Pattern::new("credentials", "=", 1, &format!(r#"(?i-u)\b[a-z0-9_.-]*(?:{names})[a-z0-9_.-]*=([^&;#\s"'<>]+)"#)),
+                Pattern::new("credentials", "eyJ", 0, r"(?-u)eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)?"),
+                Pattern::new("credentials", "", 0, r"(?i-u)(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"),
+            ],
             redacted: Redacted::default(),
         }
     }
@@ -228,29 +265,16 @@ impl Redactor {
 
     /// Tokens, users of URLs, parameters of such names, and emails, wherever they stand.
     fn patterns(&mut self, mut text: Vec<u8>) -> Vec<u8> {
-        let found = |regex: &Regex, group: usize, text: &[u8]| -> Vec<Range<usize>> {
-            regex.captures_iter(text).filter_map(|found| Some(found.get(group)?.range())).collect()
-        };
-        let users = found(&self.user, 1, &text);
-        // The host of a URL with a user is no part of an address.
-        let is_host = |range: &Range<usize>| users.iter().any(|user| range.contains(&user.end));
-        let patterns = [
-            (&self.user, 1, "credentials"),
-            (&self.parameter, 1, "credentials"),
-            (&self.jwt, 0, "credentials"),
-            (&self.bearer, 0, "credentials"),
-            (&self.email, 0, "emails"),
-        ];
-        for (regex, group, what) in patterns {
-            for range in found(regex, group, &text) {
-                let part = &mut text[range.clone()];
-                if is_host(&range) || part.iter().all(|b| *b == filled(b)) {
-                    continue;
-                }
-                part.iter_mut().for_each(|b| *b = filled(b));
-                self.redacted.count(what);
-            }
+        let users = self.user.find(&text);
+        self.redacted.take(self.user.what, &mut text, &users);
+        for pattern in &self.others {
+            let found = pattern.find(&text);
+            self.redacted.take(pattern.what, &mut text, &found);
         }
+        let mut emails = self.email.find(&text);
+        // The host of a URL with a user is no part of an address.
+        emails.retain(|email| !users.iter().any(|user| email.contains(&user.end)));
+        self.redacted.take(self.email.what, &mut text, &emails);
         text
     }
 }

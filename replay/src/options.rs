@@ -1,5 +1,5 @@
 use crate::http::place;
-use schedule::{Batch, Meta, Reader, Tempo};
+use schedule::{Batch, Meta, Part, Reader, Row, Tempo};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -286,6 +286,25 @@ impl Plan {
         whole
     }
 
+    /// Where a row of the web goes.
+    fn count_server(&mut self, row: &Row<'_>) -> Result<(), String> {
+        let transport = &self.meta.actions[usize::from(row.action)].transport;
+        let server = place::server(transport, row.target)?;
+        if transport == "websocket" {
+            self.socket_sessions.insert(row.session);
+        }
+        // Behind `METHOD `. Whether load may go there is asked before it does.
+        let end = row.target.find(' ').map_or(0, |space| space + 1 + server.len());
+        if !server.is_empty() && row.slots().flatten().any(|slot| slot.part == Part::Target && slot.offset as usize <= end) {
+            return Err(format!("a value of an answer would be a part of the server in `{}`; name that whole", row.target));
+        }
+        let names_none = transport == "local" || matches!(row.target, "SEND" | "CLOSE");
+        if !names_none && !self.servers.contains(server) {
+            self.servers.insert(server.to_owned());
+        }
+        Ok(())
+    }
+
     fn count(&mut self, batch: &Batch, whole_laps: u32) -> Result<(), String> {
         for row in batch.rows() {
             self.gated |= row.gate().is_some();
@@ -295,15 +314,7 @@ impl Plan {
             }
             self.ops_by_action[usize::from(row.action)] += 1;
             if self.transport == Transport::Web {
-                let transport = &self.meta.actions[usize::from(row.action)].transport;
-                let server = place::server(transport, row.target).map_err(|what| format!("op {}: {what}", row.op))?;
-                if transport == "websocket" {
-                    self.socket_sessions.insert(row.session);
-                }
-                let names_none = transport == "local" || matches!(row.target, "SEND" | "CLOSE");
-                if !names_none && !self.servers.contains(server) {
-                    self.servers.insert(server.to_owned());
-                }
+                self.count_server(&row).map_err(|what| format!("op {}: {what}", row.op))?;
             }
             if let Some(bucket) = row.bucket {
                 match self.buckets.get_mut(bucket) {

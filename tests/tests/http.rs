@@ -182,6 +182,16 @@ fn requests_that_cannot_be_are_refused_before_anything_is_sent() {
         "odd.toml",
     );
     assert!(odd.unwrap_err().to_string().contains("should be METHOD URL"));
+    let elsewhere = Workload::parse(
+        "name = \"elsewhere\"\n[[answer]]\nname = \"said\"\nwhose = \"inbox\"\n[[action]]\nname = \"ask\"\ntransport = \"http\"\n\
+         target = \"GET http://127.0.0.1:1/\"\nanswers = { said = 1 }\n[[action]]\nname = \"follow\"\ntransport = \"http\"\n\
+         after = { action = \"ask\", answer = \"said\" }\ntarget = \"GET http://127.0.0.1:1{said./at}/\"\nanswers = {}\n\
+         [arrivals]\nrate = 1\nduration = \"2s\"\n",
+        "elsewhere.toml",
+    );
+    let options = compiled(dir.path(), &elsewhere.unwrap());
+    let refused = Plan::of(&options).unwrap_err().to_string();
+    assert!(refused.contains("a value of an answer would be a part of the server in `GET http://127.0.0.1:10/`"), "{refused}");
 }
 
 #[test]
