@@ -43,7 +43,7 @@ fn recordings_become_schedules_or_a_sentence() {
         ("import vegeta r.ndjson -o x.parquet", "vegeta's targets have no times; say --rate"),
         ("import har r.csv -o x.parquet", "is no JSON"),
         ("replay h.parquet -o run-h", "http://h is not this machine; add --yes to send load to it"),
-        ("replay h.parquet -o run-h --base-url http://127.0.0.1:80@h", "http://127.0.0.1:80@h is not this machine"),
+        ("replay h.parquet -o run-h --base-url http://127.0.0.1:80@h", "http://***@h is not this machine"),
         ("replay h.parquet -o run-h --base-url 127.0.0.1", "is not an address; write http://HOST:PORT"),
         (
             "replay h.parquet -o run-h --base-url http://127.0.0.1:1 --bearer env:NOT_SET_ANYWHERE",
